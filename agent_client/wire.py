@@ -1,0 +1,125 @@
+"""What an agent says to the server: one report a cycle, and the server's answer.
+
+Written once and imported by both sides, so it runs on Python 3.8 and depends on nothing.
+Times are Unix seconds (UTC) as numbers with at most three decimals; spans are seconds;
+amounts are in base units (bytes, percent 0 to 100).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Dict, List, Mapping, Optional
+
+VERSION = "2.0.0"
+
+REPORTS_PATH = "/api/v1/reports"
+ENROL_PATH = "/api/v1/enrol"
+
+#: Log levels, worst first. Everything else an agent reads is mapped onto one of them.
+LEVELS = ("critical", "error", "warning", "info", "debug")
+
+#: What a watched service can be: `unknown` means that the agent could not look.
+SERVICE_STATES = ("up", "down", "unknown")
+
+#: Upper bounds that both sides keep; the server rejects the item that passes one.
+MAX_POINTS = 20_000
+MAX_EVENTS = 5_000
+MAX_TAGS = 32
+MAX_FIELDS = 256
+MAX_NAME = 200
+MAX_MESSAGE = 65_536
+MAX_REPORTS = 500
+MAX_BODY = 16 * 1024 * 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """Fields of one measurement and tag set at one time."""
+
+    measurement: str
+    fields: Mapping[str, float]
+    tags: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class LogEvent:
+    """One log line, with its traceback joined to it. `id` is unique within the agent's epoch."""
+
+    id: str
+    at: float
+    level: str
+    message: str
+    service: str = ""
+    component: str = ""
+    request_id: str = ""
+    pid: Optional[int] = None
+    path: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class ServiceState:
+    """How one watched service (a process family) is right now."""
+
+    name: str
+    project: str
+    state: str
+    workers: int = 0
+    started_at: Optional[float] = None
+    detail: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """All that one agent saw in one cycle.
+
+    (agent, epoch, sequence) names it for good: `epoch` is random and made with the spool, and
+    `sequence` grows by one a report, so the same report sent twice has one effect.
+    `specs` is sent with the first report of a process and when it changed, else it is None.
+    """
+
+    agent: str
+    epoch: str
+    sequence: int
+    host: str
+    at: float
+    interval: float
+    version: str = VERSION
+    points: List[Point] = dataclasses.field(default_factory=list)
+    events: List[LogEvent] = dataclasses.field(default_factory=list)
+    services: List[ServiceState] = dataclasses.field(default_factory=list)
+    specs: Optional[Dict[str, Any]] = None
+
+    def to_json(self) -> Dict[str, Any]:
+        """The report as plain JSON values, without what is empty."""
+        return _without_empty(dataclasses.asdict(self))
+
+
+@dataclasses.dataclass(frozen=True)
+class Reject:
+    """One item that the server did not take; everything else of the request was stored."""
+
+    report: int
+    item: str
+    code: str
+    detail: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """The body of a 2xx: it means that all but the rejects is committed."""
+
+    accepted: int
+    duplicates: int = 0
+    rejected: List[Reject] = dataclasses.field(default_factory=list)
+
+
+def _without_empty(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            key: _without_empty(item)
+            for key, item in value.items()
+            if item is not None and item != "" and item != [] and item != {}
+        }
+    if isinstance(value, (list, tuple)):
+        return [_without_empty(item) for item in value]
+    return value
