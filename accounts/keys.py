@@ -1,0 +1,195 @@
+"""Credentials of programs: issue, find, spend, revoke."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+import threading
+import time
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from accounts.models import Key, Tenant, User
+from sentinel_site.kit.problems import Problem
+
+ENROL_LIFETIME = timedelta(hours=1)
+CACHE_SECONDS = 30.0
+CACHE_SIZE = 100_000
+
+_FORM = re.compile(r"snt_([a-z0-9]{12})_([A-Za-z0-9]{40})")
+_ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
+class UnknownKey(Problem):
+    status, code, title = 401, "unknown-key", "This key is not known, or no longer valid"
+    headers = {"WWW-Authenticate": "Bearer"}
+
+
+class WrongScope(Problem):
+    status, code, title = 403, "wrong-scope", "This key is for something else"
+
+
+@dataclass(frozen=True)
+class KeyHolder:
+    """What a valid key stands for."""
+
+    id: int
+    tenant_id: int
+    schema_name: str
+    slug: str
+    scope: str
+    agent_id: UUID | None
+
+
+def from_header(value: str) -> str | None:
+    """The key in an `Authorization: Bearer …` header, if there is one."""
+    scheme, _, text = value.partition(" ")
+    return text.strip() if scheme.lower() == "bearer" else None
+
+
+def issue(
+    tenant: Tenant,
+    scope: str,
+    *,
+    name: str = "",
+    by: User | None = None,
+    agent_id: UUID | None = None,
+    expires_at: datetime | None = None,
+) -> tuple[Key, str]:
+    """A new key and its secret text, which is not kept and can't be shown again."""
+    prefix = secrets.token_hex(6)
+    text = f"snt_{prefix}_" + "".join(secrets.choice(_ALPHABET) for _ in range(40))
+    key = Key.objects.create(
+        tenant=tenant,
+        scope=scope,
+        prefix=prefix,
+        digest=_digest(text),
+        name=name,
+        created_by=by,
+        agent_id=agent_id,
+        expires_at=expires_at,
+    )
+    return key, text
+
+
+def issue_enrol_token(tenant: Tenant, by: User | None, at: datetime) -> tuple[Key, str]:
+    """A one-time token that a new server's agent turns into its own key."""
+    return issue(tenant, Key.Scope.ENROL, by=by, expires_at=at + ENROL_LIFETIME)
+
+
+def find(text: str, *scopes: str) -> KeyHolder:
+    """Whom this key stands for.
+
+    Answers come from a cache of this process for 30 s, so a revocation takes effect within that.
+    Raises UnknownKey, or WrongScope if the key is valid but has none of the scopes.
+    """
+    digest = _digest(text)
+    holder = _cache.get(digest)
+    if holder is None:
+        holder = _look_up(text, digest)
+        _cache.put(digest, holder)
+    if scopes and holder.scope not in scopes:
+        wanted = " or ".join(scopes)
+        raise WrongScope(f"It has the scope {holder.scope}; this needs {wanted}.")
+    return holder
+
+
+@transaction.atomic
+def enrol(text: str, agent_id: UUID, host: str, at: datetime) -> tuple[Key, str]:
+    """Spend a one-time token and give the agent the key of its server.
+
+    Raises UnknownKey when the token is spent, expired, revoked or was never one.
+    """
+    match = _FORM.fullmatch(text)
+    row = (
+        Key.objects.select_for_update()
+        .select_related("tenant")
+        .filter(prefix=match[1] if match else "", scope=Key.Scope.ENROL)
+        .first()
+    )
+    if row is None or not hmac.compare_digest(bytes(row.digest), _digest(text)):
+        raise UnknownKey("The enrol token is not known. Take a new one from “Add a server”.")
+    if row.used_at or row.revoked_at or (row.expires_at and row.expires_at <= at):
+        raise UnknownKey("The enrol token is spent or expired. Take a new one from “Add a server”.")
+    row.used_at = at
+    row.save(update_fields=["used_at"])
+    return issue(row.tenant, Key.Scope.INGEST, name=host[:120], agent_id=agent_id)
+
+
+def revoke(key: Key, at: datetime) -> None:
+    """End a key for good. Other processes follow within 30 s."""
+    Key.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=at)
+    transaction.on_commit(_cache.clear)
+
+
+def note_use(holder: KeyHolder, at: datetime) -> None:
+    """Remember the minute of the last use; writes at most once a minute and key."""
+    minute = at.replace(second=0, microsecond=0)
+    if _used.get(holder.id) == minute:
+        return
+    _used[holder.id] = minute
+    Key.objects.filter(pk=holder.id).filter(Q(used_at=None) | Q(used_at__lt=minute)).update(
+        used_at=minute
+    )
+
+
+def forget_cached() -> None:
+    """Start with an empty cache; what tests and a revocation do."""
+    _cache.clear()
+    _used.clear()
+
+
+def _look_up(text: str, digest: bytes) -> KeyHolder:
+    match = _FORM.fullmatch(text)
+    row = (
+        Key.objects.filter(prefix=match[1], revoked_at=None, tenant__provisioned_at__isnull=False)
+        .exclude(scope=Key.Scope.ENROL)
+        .filter(Q(expires_at=None) | Q(expires_at__gt=timezone.now()))
+        .select_related("tenant")
+        .first()
+        if match
+        else None
+    )
+    if row is None or not hmac.compare_digest(bytes(row.digest), digest):
+        raise UnknownKey("Check the key, or issue a new one under Settings, Keys.")
+    return KeyHolder(
+        row.pk, row.tenant_id, row.tenant.schema_name, row.tenant.slug, row.scope, row.agent_id
+    )
+
+
+def _digest(text: str) -> bytes:
+    return hmac.new(settings.KEY_PEPPER.encode(), text.encode(), hashlib.sha256).digest()
+
+
+class _Cache:
+    """Holders by digest for a short time; only keys that were found are kept."""
+
+    def __init__(self) -> None:
+        self._rows: dict[bytes, tuple[float, KeyHolder]] = {}
+        self._lock = threading.Lock()
+
+    def get(self, digest: bytes) -> KeyHolder | None:
+        row = self._rows.get(digest)
+        return row[1] if row and row[0] > time.monotonic() else None
+
+    def put(self, digest: bytes, holder: KeyHolder) -> None:
+        with self._lock:
+            if len(self._rows) >= CACHE_SIZE:
+                self._rows.clear()
+            self._rows[digest] = (time.monotonic() + CACHE_SECONDS, holder)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._rows.clear()
+
+
+_cache = _Cache()
+_used: dict[int, datetime] = {}

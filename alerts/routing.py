@@ -1,0 +1,5 @@
+"""The websockets' paths."""
+
+from typing import Any
+
+websocket_urlpatterns: list[Any] = []

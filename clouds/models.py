@@ -1,0 +1,113 @@
+"""What is watched. One set of these tables per tenant, in its own schema."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+
+class CloudGroup(models.Model):
+    """Servers that belong together, usually one OpenStack cloud at one place."""
+
+    name = models.CharField(max_length=80, unique=True)
+    location = models.CharField(max_length=120, blank=True)
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Server(models.Model):
+    """A machine that reports. Known by its agent's id; without one, by its host name."""
+
+    class Status(models.TextChoices):
+        UP = "up", "Up"
+        SILENT = "silent", "Silent"
+        MAINTENANCE = "maintenance", "Maintenance"
+        BLACKOUT = "blackout", "Blackout"
+        RETIRED = "retired", "Retired"
+
+    class Health(models.TextChoices):
+        """The worst open alert."""
+
+        OK = "ok", "Fine"
+        INFO = "info", "Info"
+        WARNING = "warning", "Warning"
+        ERROR = "error", "Error"
+        CRITICAL = "critical", "Critical"
+
+    host = models.CharField(max_length=255)
+    agent_id = models.UUIDField(null=True, blank=True)
+    group = models.ForeignKey(CloudGroup, null=True, blank=True, on_delete=models.SET_NULL)
+    role = models.CharField(max_length=40, blank=True)
+    status = models.CharField(max_length=11, choices=Status.choices, default=Status.UP)
+    health = models.CharField(max_length=8, choices=Health.choices, default=Health.OK)
+    interval = models.DurationField(default=timedelta(seconds=60))
+    agent_version = models.CharField(max_length=40, blank=True)
+    openstack_release = models.CharField(max_length=60, blank=True)
+    specs = models.JSONField(default=dict, blank=True)
+    registered_at = models.DateTimeField(default=timezone.now)
+    status_since = models.DateTimeField(default=timezone.now)
+    retired_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["host", "pk"]
+        constraints = [  # what makes registering safe when two reports arrive at once
+            models.UniqueConstraint(
+                fields=["agent_id"], condition=Q(agent_id__isnull=False), name="one_per_agent"
+            ),
+            models.UniqueConstraint(
+                fields=["host"], condition=Q(agent_id=None), name="one_per_host_without_agent"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.host
+
+    @property
+    def silent_after(self) -> timedelta:
+        """No report for this long means silent; the original agents are given three minutes."""
+        if self.agent_id is None:
+            return timedelta(minutes=3, seconds=30)
+        return 3 * self.interval + timedelta(seconds=30)
+
+
+class Service(models.Model):
+    """One process family on one server, as its agent last saw it."""
+
+    class State(models.TextChoices):
+        UP = "up", "Up"
+        DOWN = "down", "Down"
+        UNKNOWN = "unknown", "Unknown"
+
+    server = models.ForeignKey(Server, on_delete=models.CASCADE)
+    name = models.CharField(max_length=200)
+    project = models.CharField(max_length=60, blank=True)
+    state = models.CharField(max_length=7, choices=State.choices)
+    since = models.DateTimeField(help_text="When it came into this state.")
+    seen_at = models.DateTimeField(help_text="When the state was last reported.")
+    seen_up_at = models.DateTimeField(null=True, help_text="One that never ran is not down.")
+    workers = models.PositiveIntegerField(default=0)
+    detail = models.CharField(max_length=400, blank=True)
+
+    class Meta:
+        ordering = ["project", "name"]
+        constraints = [models.UniqueConstraint(fields=["server", "name"], name="one_per_server")]
+
+    def __str__(self) -> str:
+        return f"{self.name} on {self.server}"
+
+    @property
+    def is_down(self) -> bool:
+        """Down counts only for what has been up: the original agent lists what never ran."""
+        return self.state == self.State.DOWN and self.seen_up_at is not None
+
+
+def seen_long_ago(server: Server, received_at: datetime | None, now: datetime) -> bool:
+    """Whether the server has been quiet for longer than its interval allows."""
+    return received_at is None or now - received_at > server.silent_after

@@ -1,0 +1,5 @@
+from django.apps import AppConfig
+
+
+class PluginsRegistryConfig(AppConfig):
+    name = "plugins_registry"

@@ -1,0 +1,173 @@
+"""Errors that a caller can act on, and how they become RFC 9457 documents or a message on a page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import redirect, render
+from rest_framework import exceptions
+from rest_framework.response import Response
+from rest_framework.views import set_rollback
+
+CONTENT_TYPE = "application/problem+json"
+
+
+class Problem(Exception):
+    """An error with an HTTP status, a stable code and a title; members go into the document.
+
+    Declared beside the verb that raises it::
+
+        class AlreadyAcknowledged(Problem):
+            status, code, title = 409, "already-acknowledged", "Incident is taken"
+    """
+
+    status = 400
+    code = "bad-request"
+    title = "The request could not be carried out"
+    headers: dict[str, str] = {}
+
+    def __init__(
+        self, detail: str = "", *, headers: dict[str, str] | None = None, **members: Any
+    ) -> None:
+        super().__init__(detail or self.title)
+        self.detail = detail
+        self.members = members
+        self.headers = headers or self.headers
+
+    def document(self) -> dict[str, Any]:
+        """The problem document, as RFC 9457 section 3 defines it."""
+        return document(self.status, self.code, self.title, self.detail, **self.members)
+
+
+class NotFound(Problem):
+    """Also what another tenant's member sees, whether or not the thing exists."""
+
+    status, code, title = 404, "not-found", "There is nothing here"
+
+
+class NotPermitted(Problem):
+    status, code, title = 403, "not-permitted", "Your role does not allow this"
+
+
+class NotAuthenticated(Problem):
+    status, code, title = 401, "not-authenticated", "A valid key or session is needed"
+    headers = {"WWW-Authenticate": "Bearer"}
+
+
+def document(
+    status: int, code: str, title: str, detail: str = "", **members: Any
+) -> dict[str, Any]:
+    body = {"type": f"/problems/{code}", "title": title, "status": status}
+    if detail:
+        body["detail"] = detail
+    return {**body, **members}
+
+
+def response(problem: Problem) -> JsonResponse:
+    return JsonResponse(
+        problem.document(),
+        status=problem.status,
+        content_type=CONTENT_TYPE,
+        headers=problem.headers,
+    )
+
+
+def wants_json(request: HttpRequest) -> bool:
+    """An API path, an agent's door, or a caller that asks for JSON."""
+    path = request.path_info
+    return (
+        path.startswith("/api/")
+        or path.strip("/") in ("metrics", "logs")
+        or "application/json" in request.headers.get("Accept", "")
+    )
+
+
+def answer(request: HttpRequest, problem: Problem) -> HttpResponse:
+    """The problem as a document for programs, as a fragment or page for people."""
+    if wants_json(request):
+        return response(problem)
+    if request.headers.get("HX-Request"):
+        return render(request, "components/problem.html", {"problem": problem}, status=200)
+    if problem.status in (404, 403, 503):
+        page = render(request, f"{problem.status}.html", {"problem": problem})
+        page.status_code = problem.status
+        return page
+    messages.error(request, str(problem))
+    return redirect(request.headers.get("Referer") or request.path)
+
+
+class ProblemMiddleware:
+    """Turn a Problem, a 404 or a refusal of any view into an answer; views hold no try/except."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        problem = as_problem(error)
+        return answer(request, problem) if problem else None
+
+
+def as_problem(error: Exception) -> Problem | None:
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, Http404):
+        return NotFound()
+    if isinstance(error, PermissionDenied):
+        return NotPermitted(str(error))
+    return None
+
+
+def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
+    """DRF's errors and ours as problem documents; field errors under `errors`."""
+    problem = as_problem(error)
+    if problem is None and isinstance(error, exceptions.APIException):
+        problem = _from_drf(error)
+    if problem is None:
+        return None
+    set_rollback()
+    return Response(
+        problem.document(),
+        status=problem.status,
+        content_type=CONTENT_TYPE,
+        headers=problem.headers,
+    )
+
+
+def _from_drf(error: exceptions.APIException) -> Problem:
+    headers = {}
+    if isinstance(error, exceptions.NotAuthenticated | exceptions.AuthenticationFailed):
+        return NotAuthenticated()
+    if isinstance(error, exceptions.PermissionDenied):
+        return NotPermitted(str(error.detail))
+    if isinstance(error, exceptions.NotFound):
+        return NotFound()
+    if isinstance(error, exceptions.Throttled) and error.wait is not None:
+        headers["Retry-After"] = str(int(error.wait) + 1)
+    if isinstance(error, exceptions.ValidationError):
+        problem = Problem(
+            "One or more fields are not valid; see errors.", errors=_plain(error.get_full_details())
+        )
+        problem.status, problem.code, problem.title = 422, "not-valid", "Some fields are not valid"
+        return problem
+    problem = Problem(str(error.detail), headers=headers)
+    problem.status = error.status_code
+    problem.code = str(getattr(error, "default_code", "error")).replace("_", "-")
+    problem.title = str(getattr(error, "default_detail", error.detail))
+    return problem
+
+
+def _plain(details: Any) -> Any:
+    if isinstance(details, dict) and set(details) == {"message", "code"}:
+        return {"message": str(details["message"]), "code": str(details["code"])}
+    if isinstance(details, dict):
+        return {key: _plain(value) for key, value in details.items()}
+    if isinstance(details, list):
+        return [_plain(value) for value in details]
+    return details
