@@ -14,8 +14,34 @@ from django.utils import timezone
 from django_tenants.models import DomainMixin, TenantMixin
 
 RESERVED_SLUGS = frozenset(
-    "admin api app assets auth docs help home install login logout metrics logs new o "
-    "organization plugins public root signup static media status support system www".split()
+    {
+        "admin",
+        "api",
+        "app",
+        "assets",
+        "auth",
+        "docs",
+        "help",
+        "home",
+        "install",
+        "login",
+        "logout",
+        "metrics",
+        "logs",
+        "new",
+        "o",
+        "organization",
+        "plugins",
+        "public",
+        "root",
+        "signup",
+        "static",
+        "media",
+        "status",
+        "support",
+        "system",
+        "www",
+    }
 )
 
 slug_validator = RegexValidator(
@@ -54,6 +80,12 @@ class Tenant(TenantMixin):
     slug = models.CharField(max_length=48, unique=True, validators=[slug_validator])
     name = models.CharField(max_length=120)
     created_at = models.DateTimeField(default=timezone.now)
+    timer_at = models.DateTimeField(
+        null=True,
+        blank=True,
+        db_index=True,
+        help_text="When its rules or notifications must be looked at though no data arrives.",
+    )
     provisioned_at = models.DateTimeField(
         null=True, blank=True, help_text="When its schema was ready; without it nothing is served."
     )

@@ -17,13 +17,14 @@ from pathlib import Path
 import structlog
 from django.conf import settings
 from django.core.management import call_command
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.migrations.loader import MigrationLoader
 from django.utils import timezone
 from django_tenants.utils import schema_context
 
 from accounts.models import Membership, Role, Tenant
 from accounts.signals import tenant_provisioned
+from sentinel_site.kit.tenancy import connection
 
 log = structlog.get_logger(__name__)
 
@@ -131,7 +132,7 @@ def _statements(dump: str) -> str:
 
 def _dump_path() -> Path:
     """A file named after the migrations that a tenant's schema consists of, and the server."""
-    loader = MigrationLoader(None, ignore_no_initial=True)
+    loader = MigrationLoader(None)
     names = sorted(name for app, name in loader.disk_migrations if app in settings.TENANT_APPS)
     with connection.cursor() as cursor:
         cursor.execute("SHOW server_version_num")
