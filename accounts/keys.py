@@ -134,8 +134,8 @@ def enrol(text: str, agent_id: UUID, host: str, at: datetime) -> tuple[Key, str]
         raise UnknownKey("The enrol token is not known. Take a new one from “Add a server”.")
     if row.used_at or row.revoked_at or (row.expires_at and row.expires_at <= at):
         raise UnknownKey("The enrol token is spent or expired. Take a new one from “Add a server”.")
-    row.used_at = at
-    row.save(update_fields=["used_at"])
+    row.used_at, row.agent_id = at, agent_id
+    row.save(update_fields=["used_at", "agent_id"])
     return issue(row.tenant, Key.Scope.INGEST, name=host[:120], agent_id=agent_id)
 
 

@@ -202,7 +202,9 @@ class Key(models.Model):
     digest = models.BinaryField(max_length=32)
     name = models.CharField(max_length=120, blank=True)
     agent_id = models.UUIDField(
-        null=True, blank=True, help_text="The one agent that may use it; empty for an organization."
+        null=True,
+        blank=True,
+        help_text="The one agent that may use it; of a token, the one that spent it.",
     )
     created_at = models.DateTimeField(default=timezone.now)
     created_by = models.ForeignKey(User, null=True, blank=True, on_delete=models.PROTECT)
@@ -219,7 +221,8 @@ class Key(models.Model):
                 condition=Q(scope__in=["enrol", "ingest", "read", "admin"]), name="key_scope"
             ),
             models.CheckConstraint(
-                condition=Q(agent_id=None) | Q(scope="ingest"), name="only_ingest_keys_are_bound"
+                condition=Q(agent_id=None) | Q(scope__in=["enrol", "ingest"]),
+                name="only_agents_keys_are_bound",
             ),
         ]
 

@@ -7,6 +7,7 @@ server version and kept in a file. Without a usable pg_dump a schema is migrated
 from __future__ import annotations
 
 import hashlib
+import inspect
 import os
 import re
 import shutil
@@ -133,11 +134,15 @@ def _statements(dump: str) -> str:
 def _dump_path() -> Path:
     """A file named after the migrations that a tenant's schema consists of, and the server."""
     loader = MigrationLoader(None)
-    names = sorted(name for app, name in loader.disk_migrations if app in settings.TENANT_APPS)
+    sources = sorted(
+        (name, Path(inspect.getfile(type(migration))).read_text())
+        for (app, name), migration in loader.disk_migrations.items()
+        if app in settings.TENANT_APPS
+    )
     with connection.cursor() as cursor:
         cursor.execute("SHOW server_version_num")
         version = cursor.fetchone()[0]
-    state = hashlib.sha256(repr((names, version)).encode()).hexdigest()[:16]
+    state = hashlib.sha256(repr((sources, version)).encode()).hexdigest()[:16]
     return Path(settings.STATE_DIR) / "cache" / f"schema-{state}.sql"
 
 

@@ -95,9 +95,3 @@ class KeyViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSe
         keys.revoke(key, timezone.now())
         audit(access_of(request), "key.revoked", key, name=key.name)
         return Response(status=status.HTTP_204_NO_CONTENT)
-
-
-def _access(request: Request) -> Access:
-    """What authentication settled; permission classes let nobody in without it."""
-    access: Access = request.auth
-    return access
