@@ -22,10 +22,12 @@ from sentinel_site.embedded.process import (
     LOOPBACK,
     EmbeddedError,
     free_port,
+    processes,
     remembered,
     spawn,
     start_time,
     wait_until,
+    works_in,
     write_private,
 )
 
@@ -238,31 +240,27 @@ class EmbeddedPostgres:
             )
 
     def _clear_stale_lock(self) -> None:
-        """After `kill -9` the lock file names a process that is gone, or by now another one.
+        """Remove a lock file whose process id now belongs to some other program.
 
-        Raises EmbeddedError if a PostgreSQL does run on this data directory.
+        Where the id belongs to nobody the file stays: PostgreSQL reads in it whether backends of
+        a killed server still use the data. Raises EmbeddedError if a server is running on it.
         """
         lock = self._lock_file()
-        if not lock:
+        if not lock or start_time(int(lock[0])) is None:
             return
-        pid = int(lock[0])
-        if start_time(pid) is not None and works_in(pid, self.data):
-            raise EmbeddedError(f"PostgreSQL (pid {pid}) is running on {self.data} already.")
+        if pids := self.processes():
+            raise EmbeddedError(f"PostgreSQL (pid {pids[0]}) is running on {self.data} already.")
         (self.data / "postmaster.pid").unlink(missing_ok=True)
+
+    def processes(self) -> list[int]:
+        """Every process that works on this data directory, whoever started it."""
+        return [pid for pid in processes() if works_in(pid, self.data)]
 
     def _lock_file(self) -> list[str]:
         try:
             return (self.data / "postmaster.pid").read_text().splitlines()
         except OSError:
             return []
-
-
-def works_in(pid: int, directory: Path) -> bool:
-    """Whether a process has this working directory, as every PostgreSQL has its data's."""
-    try:
-        return os.path.samefile(f"/proc/{pid}/cwd", directory)
-    except OSError:
-        return False
 
 
 def _disguise(directory: Path) -> Disguise:

@@ -34,6 +34,7 @@ def spawn(
     env: Mapping[str, str],
     cwd: Path,
     output: int | IO[bytes] | None,
+    errors: int | None = subprocess.STDOUT,
     die_with: signal.Signals = signal.SIGKILL,
     stdin: int | None = subprocess.DEVNULL,
     own_group: bool = True,
@@ -62,7 +63,7 @@ def spawn(
         cwd=cwd,
         stdin=stdin,
         stdout=output,
-        stderr=None if output is None else subprocess.STDOUT,
+        stderr=None if output is None else errors,
         process_group=0 if own_group else None,
         preexec_fn=prepare,
         user=user,
@@ -93,6 +94,25 @@ def adopt_orphans() -> None:
         _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
+def bury_orphans() -> None:
+    """Collect adopted children that have ended. Ask one's own for their status before."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return
+
+
+def kill_children() -> None:
+    """Leave no child behind, adopted ones included."""
+    me = os.getpid()
+    while children := [pid for pid in processes() if parent_of(pid) == me]:
+        for pid in children:
+            os.kill(pid, signal.SIGKILL)  # ours until waited for, so the id means no one else
+        for pid in children:
+            os.waitpid(pid, 0)
+
+
 def start_time(pid: int) -> str | None:
     """When a process began, in ticks since boot; None if it is gone. With the pid it is unique."""
     fields = _stat(pid)
@@ -115,6 +135,14 @@ def _stat(pid: int) -> list[str] | None:
 
 def processes() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+
+
+def works_in(pid: int, directory: Path) -> bool:
+    """Whether a process has this working directory, as every PostgreSQL has its data's."""
+    try:
+        return os.path.samefile(f"/proc/{pid}/cwd", directory)
+    except OSError:
+        return False
 
 
 def signal_group(pid: int, number: signal.Signals) -> None:
