@@ -1,5 +1,10 @@
 """What is served below `/o/<slug>/`, from that organization's schema."""
 
-from django.urls import URLPattern, URLResolver, path
+from django.urls import URLPattern, URLResolver, include, path
 
-urlpatterns: list[URLPattern | URLResolver] = []
+handler404 = "sentinel_site.kit.problems.not_found"
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("", include("accounts.urls")),
+    path("api/v1/", include("accounts.api.urls")),
+]

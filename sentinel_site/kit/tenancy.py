@@ -8,11 +8,14 @@ from typing import Any, Protocol
 
 import structlog
 from django.conf import settings
-from django.db import connection
+from django.db import connection as django_connection
 from django.urls import reverse
 from django_tenants.utils import schema_context
 
 log = structlog.get_logger(__name__)
+
+#: Django's connection with the methods that django-tenants adds, which its stubs don't know.
+connection: Any = django_connection
 
 MOUNT = "/o/"
 

@@ -1,0 +1,112 @@
+/* What every page does: menus, notices, keys, and what htmx answers.
+   An answer that is a problem (data-problem) becomes a notice and replaces nothing;
+   `HX-Trigger: {"toast": "…"}` says what happened. */
+const toasts = document.getElementById("toasts");
+const busy = document.querySelector(".busy");
+let running = 0;
+
+function say(text, state = "ok") {
+  const model = document.getElementById(`toast-${state}`) || document.getElementById("toast-ok");
+  if (!model || !toasts) return;
+  const toast = model.content.firstElementChild.cloneNode(true);
+  toast.querySelector("[data-text]").textContent = text;
+  toasts.append(toast);
+  fade(toast);
+}
+
+function fade(toast) {
+  setTimeout(() => toast.remove(), toast.dataset.keep ? 30000 : 8000);
+}
+
+toasts?.querySelectorAll(".toast").forEach(fade);
+document.addEventListener("toast", (event) => say(event.detail.value, event.detail.state));
+document.addEventListener("click", (event) => {
+  event.target.closest("[data-dismiss]")?.closest(".toast")?.remove();
+});
+
+/* -- what htmx answers -- */
+
+document.addEventListener("htmx:beforeSwap", (event) => {
+  const { xhr } = event.detail;
+  const asked = new URL(event.detail.pathInfo.finalRequestPath, location.href);
+  const answered = new URL(xhr.responseURL || asked.href, location.href);
+  if (answered.pathname !== asked.pathname && answered.pathname === document.body.dataset.login) {
+    event.detail.shouldSwap = false; // signed out meanwhile: go through the door, and come back
+    location.reload();
+    return;
+  }
+  if (xhr.responseText.trimStart().startsWith("<div class=\"toast\" data-problem")) {
+    event.detail.target = toasts;
+    event.detail.swapOverride = "beforeend";
+    event.detail.shouldSwap = true;
+    setTimeout(() => toasts.querySelectorAll(".toast:not([data-fading])").forEach((toast) => {
+      toast.dataset.fading = "yes";
+      fade(toast);
+    }));
+  }
+});
+document.addEventListener("htmx:sendError", (event) => {
+  if (event.detail.requestConfig.verb !== "get") say("The server can't be reached. Nothing was changed.", "warning");
+});
+document.addEventListener("htmx:responseError", (event) => {
+  if (event.detail.requestConfig.verb !== "get") say(`The server answered ${event.detail.xhr.status}. Try again in a moment.`, "warning");
+});
+document.addEventListener("htmx:beforeRequest", (event) => {
+  if (event.detail.elt.matches("[data-live]")) return;
+  running += 1;
+  busy?.classList.add("on");
+});
+document.addEventListener("htmx:afterRequest", (event) => {
+  if (event.detail.elt.matches("[data-live]")) return;
+  running = Math.max(0, running - 1);
+  if (!running) busy?.classList.remove("on");
+});
+
+/* -- menus -- */
+
+document.addEventListener("click", (event) => {
+  for (const menu of document.querySelectorAll("details.menu[open]")) {
+    if (!menu.contains(event.target)) menu.open = false;
+  }
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  const menu = document.querySelector("details.menu[open]");
+  if (!menu) return;
+  menu.open = false;
+  menu.querySelector("summary").focus();
+});
+
+/* -- fields that send their form when they change: select[data-submit] -- */
+
+document.addEventListener("change", (event) => {
+  if (event.target.matches("[data-submit]")) event.target.form.requestSubmit();
+});
+
+/* -- keys: g then a letter goes to a[data-key], / to the search, ? lists them -- */
+
+let going = 0;
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || typing(event.target)) return;
+  if (document.querySelector("dialog[open]")) return;
+  if (going && Date.now() - going < 1500) {
+    going = 0;
+    const link = document.querySelector(`a[data-key="${CSS.escape(event.key)}"]`);
+    if (link) location.assign(link.href);
+    return;
+  }
+  if (event.key === "g") going = Date.now();
+  if (event.key === "/") {
+    const search = document.querySelector("input[type=search]");
+    if (search) {
+      event.preventDefault();
+      search.focus();
+    } else document.querySelector("[data-open-palette]")?.click();
+  }
+  if (event.key === "a") document.querySelector("[data-key-acknowledge]")?.click();
+  if (event.key === "?") document.getElementById("keys")?.showModal();
+});
+
+function typing(element) {
+  return element instanceof Element && element.closest("input, textarea, select, [contenteditable]") !== null;
+}
