@@ -191,13 +191,13 @@ def _ranges(text: str) -> list[tuple[int, int]]:
 
 
 def _days(reports: Iterable[Prepared]) -> tuple[set[date], set[date]]:
-    points = {
-        datetime.fromtimestamp(row.ts // 1000, UTC).date() for r in reports for row in r.rows
-    }
+    points = {datetime.fromtimestamp(row.ts // 1000, UTC).date() for r in reports for row in r.rows}
     return points, {row.event.at.astimezone(UTC).date() for r in reports for row in r.events}
 
 
-def _make_partitions(reports: Iterable[Prepared], cursor: Any, known: set[tuple[str, date]]) -> None:
+def _make_partitions(
+    reports: Iterable[Prepared], cursor: Any, known: set[tuple[str, date]]
+) -> None:
     reports = list(reports)
     for table, days in zip((partitions.POINTS, partitions.EVENTS), _days(reports), strict=True):
         missing = {day for day in days if (table.table, day) not in known}

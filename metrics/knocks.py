@@ -39,7 +39,13 @@ _Key = tuple[int, str, bytes, str]
 
 
 def note(
-    kind: Knock.Kind, key: str, host: str, at: datetime, *, tenant_id: int = NOBODY, sample: Any = ()
+    kind: Knock.Kind,
+    key: str,
+    host: str,
+    at: datetime,
+    *,
+    tenant_id: int = NOBODY,
+    sample: Any = (),
 ) -> None:
     """Count one knock; the row is written at most once a minute and key.
 

@@ -204,7 +204,7 @@ def _points(readings: Iterable[_Reading], facts: dict[str, Any]) -> list[Point]:
     for measurement in ("memory", "swap"):  # totals come with the facts only
         total = _dict(_dict(facts.get("platform")).get(measurement)).get("total")
         fields_of = cells.get((measurement, ()))
-        if fields_of and _is_amount(total):
+        if fields_of and isinstance(total, int | float) and _is_amount(total):
             fields_of.setdefault("total", float(total))
     return [Point(measurement, tags, fields) for (measurement, tags), fields in cells.items()]
 
