@@ -344,3 +344,27 @@ def may(access: Any, role: str) -> bool:
 def timesince_span(until: datetime | None, since: datetime | None) -> str:
     """The time between two moments: "6 h 21 min"."""
     return NOTHING if until is None or since is None else span(until - since)
+
+
+@register.filter
+def words(text: str) -> list[str]:
+    """The words of a text, to loop over."""
+    return text.split()
+
+
+@register.filter
+def first_line(text: str) -> str:
+    """The first line; a traceback's head."""
+    return text.partition("\n")[0]
+
+
+@register.filter
+def linebreaks_count(text: str) -> int:
+    """How many lines a text has."""
+    return text.count("\n") + 1
+
+
+@register.filter
+def milliseconds(seconds: float) -> str:
+    """ "14 ms", "1.2 s"."""
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
