@@ -76,8 +76,8 @@ def note_silence(last_seen: Mapping[int, datetime], now: datetime) -> list[Serve
 
 
 def set_health(server_id: int, worst: str | None) -> None:
-    """Note the severity of the worst open alert; None when there is none."""
-    health = worst or Server.Health.OK
+    """Keep the severity of the worst open alert where lists of servers find it."""
+    health = Server.Health(str(worst)) if worst else Server.Health.OK
     Server.objects.filter(pk=server_id).exclude(health=health).update(health=health)
 
 
