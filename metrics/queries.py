@@ -36,9 +36,6 @@ _BYTES = frozenset({"memory", "swap", "disk"})
 _BYTE_FIELDS = frozenset({"total", "used", "free", "available", "spool_bytes", "memory"})
 
 
-_SIZES = (("PB", 1024.0**5), ("TB", 1024.0**4), ("GB", 1024.0**3), ("MB", 1024.0**2))
-
-
 class NotAnAggregation(Problem):
     status, code, title = 422, "not-an-aggregation", "There is no such aggregation"
 
@@ -83,34 +80,6 @@ class Averages:
     cpu: float | None
     memory: float | None
     disk: float | None
-
-
-@dataclass(frozen=True)
-class Meters:
-    """The newest vital values of one server: percents, and load over one minute."""
-
-    cpu: float | None = None
-    memory: float | None = None
-    disk: float | None = None
-    load: float | None = None
-    at: datetime | None = None
-    memory_note: str = ""
-    disk_note: str = ""
-
-    @property
-    def now(self) -> list[dict[str, Any]]:
-        """What the meters of a page need."""
-        shown = (
-            ("CPU", self.cpu, "", 80, 95),
-            ("Memory", self.memory, self.memory_note, 85, 95),
-            ("Disk", self.disk, self.disk_note, 80, 90),
-        )
-        names = ("label", "percent", "note", "warning", "critical")
-        return [
-            {**dict(zip(names, one, strict=True)), "at": self.at}
-            for one in shown
-            if one[1] is not None
-        ]
 
 
 #: measurement and tags -> field -> value
@@ -284,12 +253,6 @@ def latest(
     return result
 
 
-def meters(tenant_id: int, server_ids: Iterable[int]) -> dict[int, Meters]:
-    """The newest CPU, memory, disk (the fullest) and load of each server that has any."""
-    found = latest(tenant_id, server_ids, ("cpu", "memory", "disk", "load"))
-    return {server_id: _meters(values) for server_id, values in found.items()}
-
-
 def window(
     tenant_id: int,
     measurement: str,
@@ -340,38 +303,6 @@ def active_tenants(now: datetime) -> list[str]:
 
 
 # -- arithmetic ---------------------------------------------------------------
-
-
-def _meters(values: Latest) -> Meters:
-    def newest(measurement: str, name: str) -> float | None:
-        found = values.get((measurement, ()), {}).get(name)
-        return found.value if found else None
-
-    disks = [
-        (fields["percent"].value, dict(tags), fields)
-        for (measurement, tags), fields in values.items()
-        if measurement == "disk" and "percent" in fields
-    ]
-    percent, tags, fullest = max(disks, key=lambda disk: disk[0], default=(None, {}, {}))
-    where = tags.get("mount") or tags.get("device", "")
-    return Meters(
-        cpu=newest("cpu", "percent"),
-        memory=newest("memory", "percent"),
-        disk=percent,
-        load=newest("load", "load1"),
-        at=max((value.at for fields in values.values() for value in fields.values()), default=None),
-        memory_note=_share(values.get(("memory", ()), {})),
-        disk_note=" ".join(filter(None, (_share(fullest), where))),
-    )
-
-
-def _share(fields: Mapping[str, Value]) -> str:
-    """ "24.4 of 64 GB", in the unit of the larger."""
-    if "used" not in fields or "total" not in fields:
-        return ""
-    used, total = fields["used"].value, fields["total"].value
-    unit, size = next(((name, size) for name, size in _SIZES if total >= size), ("B", 1.0))
-    return f"{used / size:.3g} of {total / size:.3g} {unit}"
 
 
 def _line(one: Series, agg: str) -> Line:

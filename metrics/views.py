@@ -86,30 +86,41 @@ def events_per_hour(request: TenantRequest) -> HttpResponse:
 @permit(Role.VIEWER)
 def logs(request: TenantRequest) -> HttpResponse:
     """The log search; `fragment=list` is what it found, `fragment=older` the page after it."""
+    fragment = request.GET.get("fragment")
+    if fragment in ("list", "older"):
+        found = _found(request, _Filters.read(request.GET))
+        return render(request, f"metrics/_{'logs' if fragment == 'list' else 'older'}.html", found)
+    return render(request, "metrics/logs.html", search_context(request))
+
+
+def search_context(request: TenantRequest, fixed_server: Server | None = None) -> dict[str, Any]:
+    """What `metrics/_search.html` needs; with `fixed_server` the search stays on that one."""
     filters = _Filters.read(request.GET)
+    if fixed_server is not None:
+        filters = replace(filters, server=fixed_server.pk)
+    since = timezone.now() - timedelta(days=7)
+    return {
+        **_found(request, filters),
+        "servers": Server.objects.exclude(status=Server.Status.RETIRED).only("pk", "host"),
+        "services": events.services(request.tenant.pk, since),
+        "query": filters.query(),
+        "fixed_server": fixed_server,
+    }
+
+
+def _found(request: TenantRequest, filters: _Filters) -> dict[str, Any]:
+    """What `metrics/_logs.html` and `metrics/_older.html` need."""
     began = time.monotonic()
     page = events.search(
         request.tenant.pk,
         filters.matcher(timezone.now()),
         cursor=request.GET.get("before") or None,
     )
-    found = {**_lines(page), "older_url": filters.older_url(page), "filters": filters.context()}
-    found["took"] = time.monotonic() - began
-    fragment = request.GET.get("fragment")
-    if fragment == "older":
-        return render(request, "metrics/_older.html", found)
-    if fragment == "list":
-        return render(request, "metrics/_logs.html", found)
-    return render(request, "metrics/logs.html", {**found, **search_form(request, filters)})
-
-
-def search_form(request: TenantRequest, filters: _Filters) -> dict[str, Any]:
-    """What the search form offers."""
-    since = timezone.now() - timedelta(days=7)
     return {
-        "servers": Server.objects.exclude(status=Server.Status.RETIRED).only("pk", "host"),
-        "services": events.services(request.tenant.pk, since),
-        "query": filters.query(),
+        **_lines(page),
+        "older_url": filters.older_url(page),
+        "filters": filters.context(),
+        "took": time.monotonic() - began,
     }
 
 
