@@ -66,6 +66,12 @@ class RoleForm(forms.Form):
     role = forms.ChoiceField(choices=Role.choices)
 
 
+class ThemeForm(forms.ModelForm[User]):
+    class Meta:
+        model = User
+        fields = ["theme"]
+
+
 class KeyForm(forms.Form):
     """What a new key is for. Enrol tokens are made by “Add a server”."""
 

@@ -17,7 +17,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from accounts import keys, queries, signin, signup
 from accounts.access import TenantRequest, audit, fetch, permit, require
-from accounts.forms import InviteForm, KeyForm, OrganizationForm, RoleForm
+from accounts.forms import InviteForm, KeyForm, OrganizationForm, RoleForm, ThemeForm
 from accounts.models import Invitation, Key, Role, User
 from accounts.receivers import provision_owned_by
 from sentinel_site.kit.tenancy import tenant_path
@@ -56,6 +56,17 @@ def home(request: HttpRequest) -> HttpResponse:
             ],
         },
     )
+
+
+@login_required
+@require_POST
+def theme(request: HttpRequest) -> HttpResponse:
+    """Remember how this person likes the pages: as the system is, light or dark."""
+    form = ThemeForm(request.POST, instance=_person(request))
+    if not form.is_valid():
+        return HttpResponse("Use system, light or dark.", status=422)
+    form.save()
+    return HttpResponse(status=204)
 
 
 @require_GET

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -129,6 +130,37 @@ def _put_off(notification: Notification, failure: Undelivered, now: datetime) ->
     notification.save(update_fields=["state", "due_at", "error"])
     if not given_up:
         wake(current_schema(), notification.due_at)
+
+
+def send_test(channel: NotificationChannel, tenant: Tenant, at: datetime) -> str:
+    """Deliver a test message at once; what went wrong, or nothing."""
+    notifier = notifiers.by_name(channel.kind)
+    key = str(uuid.uuid4())
+    try:
+        if notifier is None:
+            raise Undelivered(f"There is no kind of channel {channel.kind}.", for_good=True)
+        notifier.send(
+            channel.config,
+            Message(
+                key=key,
+                transition="test",
+                severity=Severity.INFO,
+                title="Test message",
+                organization=tenant.name,
+                server="no server",
+                service="sentinella",
+                subject=channel.name,
+                text="This channel works. Nothing is wrong.",
+                advice="",
+                link=tenant_link(tenant, "alerts:channels"),
+                at=at,
+                is_resolved=False,
+                thread=key,
+            ),
+        )
+    except Undelivered as failure:
+        return str(failure)
+    return ""
 
 
 def message_of(notification: Notification) -> Message:

@@ -94,7 +94,7 @@ def _reopen(alert: Alert, found: Found, at: datetime) -> Alert:
     alert.count += 1
     alert.save()
     incident = alert.incident
-    incident.resolved_at = incident.acknowledged_at = incident.acknowledged_by = None
+    incident.resolved_at = incident.acknowledged_at = incident.taken_by = None
     incident.severity = found.severity
     incident.save()
     times = incident.event_set.filter(kind=Event.Kind.REOPENED).count() + 1
@@ -153,7 +153,7 @@ def acknowledge(incident: Incident, by: User | None, at: datetime) -> None:
     Raises AlreadyAcknowledged, AlreadyResolved.
     """
     free = Incident.objects.filter(pk=incident.pk, acknowledged_at=None, resolved_at=None)
-    if not free.update(acknowledged_at=at, acknowledged_by=by.pk if by else None):
+    if not free.update(acknowledged_at=at, taken_by=by.pk if by else None):
         incident.refresh_from_db()
         if incident.resolved_at is not None:
             raise AlreadyResolved("There is nothing left to take.", incident=incident.pk)

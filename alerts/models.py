@@ -157,7 +157,9 @@ class Incident(models.Model):
     opened_at = models.DateTimeField()
     resolved_at = models.DateTimeField(null=True, blank=True)
     acknowledged_at = models.DateTimeField(null=True, blank=True)
-    acknowledged_by = models.BigIntegerField(null=True, blank=True)
+    taken_by = models.BigIntegerField(
+        null=True, blank=True, help_text="The person who acknowledged it; empty: a key."
+    )
 
     class Meta:
         ordering = ["-pk"]
@@ -167,7 +169,7 @@ class Incident(models.Model):
         ]
         constraints = [
             models.CheckConstraint(
-                condition=Q(acknowledged_by=None) | Q(acknowledged_at__isnull=False),
+                condition=Q(taken_by=None) | Q(acknowledged_at__isnull=False),
                 name="acknowledged_at_a_time",
             ),
             models.CheckConstraint(

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any
 
 from django.db.models import Count, Prefetch, QuerySet
 
 from accounts import queries as accounts
 from alerts.models import Alert, Event, Incident, Notification, NotificationChannel, Rule, Severity
+from clouds import queries as clouds
+from clouds.models import Server
 
 PAGE = 50
+DAY = timedelta(days=1)
 
 
 def incidents(state: str = "open", severity: str = "", before: int | None = None) -> list[Incident]:
@@ -53,12 +57,15 @@ def deliveries(row: Incident) -> QuerySet[Notification]:
     return row.notification_set.select_related("channel").order_by("pk")
 
 
-def name_takers(rows: Iterable[Incident]) -> None:
-    """Give each incident `taker`, the name of who acknowledged it, or nothing."""
+def dress(rows: Iterable[Incident]) -> None:
+    """Give each incident what pages say of it: `acknowledged_by` (a name) and its `server`."""
     rows = list(rows)
-    names = accounts.names(row.acknowledged_by for row in rows if row.acknowledged_by)
+    names = accounts.names(row.taken_by for row in rows if row.taken_by)
     for row in rows:
-        row.taker = names.get(row.acknowledged_by or 0, "")  # type: ignore[attr-defined]
+        servers = {alert.server for alert in row.alert_set.all()}
+        row.server = servers.pop() if len(servers) == 1 else None  # type: ignore[attr-defined]
+        taker = names.get(row.taken_by or 0, "a program") if row.acknowledged_at else ""
+        row.acknowledged_by = taker  # type: ignore[attr-defined]
 
 
 def open_counts() -> dict[str, int]:
@@ -92,6 +99,30 @@ def worst_by_server() -> dict[int, Alert]:
         if known is None or Severity(alert.severity).rank >= Severity(known.severity).rank:
             worst[alert.server_id] = alert
     return worst
+
+
+#: What a server or group is called by when several things are true of it, the worst first.
+_STATES = ("critical", "error", "silent", "warning", "blackout", "maintenance", "info", "ok")
+
+
+def state_of(server: Server) -> str:
+    """One word for how a server is: its status where that is special, else its health."""
+    if server.status == Server.Status.UP:
+        return server.health
+    return min(server.status, server.health, key=_STATES.index)
+
+
+def groups_with_state() -> list[dict[str, Any]]:
+    """Cloud groups with the worst state of their servers, the worst group first."""
+    states: dict[int, str] = {}
+    for server in clouds.fleet().exclude(group=None):
+        known = states.get(server.group_id or 0, "ok")
+        states[server.group_id or 0] = min(known, state_of(server), key=_STATES.index)
+    rows = [
+        {"pk": group.pk, "name": group.name, "state": states.get(group.pk, "ok")}
+        for group in clouds.groups()
+    ]
+    return sorted(rows, key=lambda row: (_STATES.index(row["state"]), row["name"]))
 
 
 def rules() -> QuerySet[Rule]:

@@ -17,14 +17,6 @@ from sentinel_site.kit.tenancy import for_each_tenant
 SHARD = 50
 EXPIRES = 60
 
-SCHEDULE = {
-    "evaluate": {
-        "task": "alerts.tasks.evaluate_due",
-        "schedule": settings.TICK,
-        "options": {"expires": EXPIRES},
-    }
-}
-
 
 @shared_task
 def evaluate_due() -> None:

@@ -75,6 +75,12 @@ def note_silence(last_seen: Mapping[int, datetime], now: datetime) -> list[Serve
     return changed
 
 
+def set_health(server_id: int, worst: str | None) -> None:
+    """Keep the severity of the worst open alert where lists of servers find it."""
+    health = Server.Health(str(worst)) if worst else Server.Health.OK
+    Server.objects.filter(pk=server_id).exclude(health=health).update(health=health)
+
+
 def _find(agent_id: UUID | None, host: str) -> Server | None:
     if agent_id is not None:
         return Server.objects.filter(agent_id=agent_id).first()

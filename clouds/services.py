@@ -39,9 +39,7 @@ def note_states(
     a day of that; its "has been up" is kept until then, so that an agent which restarts while a
     service is down does not make it one that never ran.
     """
-    rows = {
-        row.name: row for row in Service.objects.select_for_update().filter(server=server)
-    }
+    rows = {row.name: row for row in Service.objects.select_for_update().filter(server=server)}
     named = {state.name: state for state in states}
     for name, state in sorted(named.items()):
         row = rows.get(name)
@@ -72,9 +70,7 @@ def _first(server: Server, state: StateLike, at: datetime) -> None:
     )
 
 
-def _again(
-    row: Service, state: str, at: datetime, project: str, workers: int, detail: str
-) -> None:
+def _again(row: Service, state: str, at: datetime, project: str, workers: int, detail: str) -> None:
     if row.state != state:
         row.state, row.since = state, at
     row.project = project[:60] or row.project

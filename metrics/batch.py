@@ -12,6 +12,9 @@ from uuid import UUID
 
 from agent_client import wire
 
+#: A request may be wrong in millions of places; its answer names this many.
+NAMED_REJECTS = 1_000
+
 Tags = tuple[tuple[str, str], ...]
 
 
@@ -88,6 +91,22 @@ class Batch:
     received_at: datetime
     reports: list[Report] = field(default_factory=list)
     rejects: list[wire.Reject] = field(default_factory=list)
+    rejected: int = 0
+
+    def reject(self, report: int, item: str, code: str, detail: str) -> None:
+        """Refuse one item; past the first `NAMED_REJECTS` they are only counted."""
+        self.rejected += 1
+        if self.rejected <= NAMED_REJECTS:
+            self.rejects.append(wire.Reject(report, clean(item), code, clean(detail)))
+
+    def all_rejects(self) -> list[wire.Reject]:
+        """What was refused, in order of the reports; the last one says how many aren't named."""
+        named = sorted(self.rejects, key=lambda reject: reject.report)
+        unnamed = self.rejected - len(named)
+        if unnamed:
+            detail = f"{unnamed} further items were refused."
+            named.append(wire.Reject(named[-1].report, "", "more-rejects", detail))
+        return named
 
 
 def clean(text: str) -> str:

@@ -65,6 +65,7 @@ class Prepared:
     received_at: datetime
     at: datetime
     facts: bytes
+    specs_at: datetime | None = None
     rows: list[Row] = field(default_factory=list)
     events: list[EventRow] = field(default_factory=list)
     joins_events: bool = False
@@ -107,14 +108,15 @@ ORDER BY 1, 2, 3 FOR UPDATE OF s
 
 _WRITE_SOURCES = """
 INSERT INTO public.metrics_source AS s
-  (tenant_id, source, epoch, server_id, received_at, at, facts, stored)
+  (tenant_id, source, epoch, server_id, received_at, at, facts, specs_at, stored)
 SELECT * FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::bigint[], %s::timestamptz[],
-                     %s::timestamptz[], %s::bytea[], %s::int8multirange[])
+                     %s::timestamptz[], %s::bytea[], %s::timestamptz[], %s::int8multirange[])
 ON CONFLICT (tenant_id, source, epoch) DO UPDATE SET
   server_id = excluded.server_id,
   received_at = greatest(s.received_at, excluded.received_at),
   facts = CASE WHEN excluded.at >= s.at THEN excluded.facts ELSE s.facts END,
   at = greatest(s.at, excluded.at),
+  specs_at = greatest(s.specs_at, excluded.specs_at),
   stored = s.stored + excluded.stored
 """
 
@@ -160,8 +162,10 @@ def _claim(report: Prepared, stored: list[tuple[int, int]], new: list[int]) -> O
 def _write_sources(reports: Iterable[Prepared], new: dict[_Key, list[int]], cursor: Any) -> None:
     newest: dict[_Key, Prepared] = {}
     heard: dict[_Key, datetime] = {}
+    specs: dict[_Key, datetime | None] = {}
     for report in reports:
         key = _key(report)
+        specs[key] = max(filter(None, (specs.get(key), report.specs_at)), default=None)
         known = newest.get(key)
         if known is None or report.at >= known.at:
             newest[key] = report
@@ -173,6 +177,7 @@ def _write_sources(reports: Iterable[Prepared], new: dict[_Key, list[int]], curs
             heard[key],
             newest[key].at,
             psycopg2.Binary(newest[key].facts),
+            specs[key],
             "{" + ",".join(f"[{number},{number + 1})" for number in new[key]) + "}",
         )
         for key in sorted(newest)
@@ -186,13 +191,13 @@ def _ranges(text: str) -> list[tuple[int, int]]:
 
 
 def _days(reports: Iterable[Prepared]) -> tuple[set[date], set[date]]:
-    points = {
-        datetime.fromtimestamp(row.ts // 1000, UTC).date() for r in reports for row in r.rows
-    }
+    points = {datetime.fromtimestamp(row.ts // 1000, UTC).date() for r in reports for row in r.rows}
     return points, {row.event.at.astimezone(UTC).date() for r in reports for row in r.events}
 
 
-def _make_partitions(reports: Iterable[Prepared], cursor: Any, known: set[tuple[str, date]]) -> None:
+def _make_partitions(
+    reports: Iterable[Prepared], cursor: Any, known: set[tuple[str, date]]
+) -> None:
     reports = list(reports)
     for table, days in zip((partitions.POINTS, partitions.EVENTS), _days(reports), strict=True):
         missing = {day for day in days if (table.table, day) not in known}

@@ -205,7 +205,7 @@ def search(
         )
         rows = database.fetchall()
         database.execute("SELECT set_config('statement_timeout', '0', true)")
-    found = [Found(*row[:4], wire.LEVELS[row[4]], *row[5:]) for row in rows[:limit]]
+    found = [Found(*(*row[:4], wire.LEVELS[row[4]], *row[5:])) for row in rows[:limit]]
     more = len(rows) > limit
     return Page(found, _write_cursor(found[-1]) if more else None)
 

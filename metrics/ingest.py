@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Protocol
 
 import structlog
@@ -31,7 +31,7 @@ AHEAD = timedelta(days=1)
 
 
 class TenantLike(Protocol):
-    """Whose data it is: `accounts.keys.KeyHolder` through `Holder`, or anything alike."""
+    """Whose data it is: an `accounts.models.Tenant`, or a `Holder` where only a key is known."""
 
     @property
     def id(self) -> int: ...
@@ -55,6 +55,7 @@ class _Known:
     server_id: int
     at: datetime
     facts: bytes
+    specs_at: datetime | None = None
 
 
 def accept(tenant: TenantLike, batch: Batch) -> wire.Answer:
@@ -63,8 +64,7 @@ def accept(tenant: TenantLike, batch: Batch) -> wire.Answer:
     The same report again has no effect. Raises Busy or Unavailable (503 with Retry-After); then
     nothing is acknowledged, and sending all of it again is right.
     """
-    rejects = list(batch.rejects)
-    reports = [_within_time(report, batch.received_at, rejects) for report in batch.reports]
+    reports = [_within_time(report, batch) for report in batch.reports]
     with database_or_unavailable():
         known, touched = _settle(tenant, reports, batch.received_at)
     prepared = [
@@ -77,10 +77,10 @@ def accept(tenant: TenantLike, batch: Batch) -> wire.Answer:
         if result.outcome == "duplicate":
             duplicates += 1
         elif result.outcome != "stored":
-            rejects.append(_not_stored(report, result))
+            _not_stored(batch, report, result)
     _tell(tenant, prepared, touched)
     accepted = sum(result.outcome == "stored" for result in prepared)
-    return wire.Answer(accepted, duplicates, sorted(rejects, key=lambda reject: reject.report))
+    return wire.Answer(accepted, duplicates, batch.all_rejects())
 
 
 def forget(tenant_id: int, server_id: int | None = None) -> None:
@@ -110,45 +110,38 @@ def database_or_unavailable() -> Iterator[None]:
 # -- time ---------------------------------------------------------------------
 
 
-def _within_time(report: Report, received_at: datetime, rejects: list[wire.Reject]) -> Report:
+def _within_time(report: Report, batch: Batch) -> Report:
     """The report without what is too old to keep or too far ahead to be true."""
-    oldest = received_at - min(settings.RETENTION_RAW, settings.RETENTION_EVENTS)
     events_kept = [
-        event
-        for event in report.events
-        if _in_range(report.number, event.item, event.at, received_at, oldest, rejects)
+        event for event in report.events if _in_range(batch, report, event.item, event.at)
     ]
-    points = report.points
-    at = report.at
-    if not _in_range(report.number, "at", report.at, received_at, oldest, rejects):
-        points = []
-        at = min(report.at, received_at)
-    return replace(report, at=at, points=points, events=events_kept)
+    if _in_range(batch, report, "at", report.at):
+        return replace(report, events=events_kept)
+    at = min(report.at, batch.received_at)
+    return replace(report, at=at, points=[], services=[], events=events_kept)
 
 
-def _in_range(
-    number: int,
-    item: str,
-    at: datetime,
-    received_at: datetime,
-    oldest: datetime,
-    rejects: list[wire.Reject],
-) -> bool:
-    if at > received_at + AHEAD:
-        code = "clock"
-        detail = (
-            f"{at:%Y-%m-%d %H:%M:%S} UTC is {_span(at - received_at)} ahead of the server's clock;"
-            " at most 1 day is taken. Set the host's clock (NTP)."
+def _in_range(batch: Batch, report: Report, item: str, at: datetime) -> bool:
+    now = batch.received_at
+    kept = settings.RETENTION_RAW if item == "at" else settings.RETENTION_EVENTS
+    if at > now + AHEAD:
+        batch.reject(
+            report.number,
+            item,
+            "clock",
+            f"{at:%Y-%m-%d %H:%M:%S} UTC is {_span(at - now)} ahead of the server's clock;"
+            " at most 1 day is taken. Set the host's clock (NTP).",
         )
-    elif at < oldest:
-        code = "too-old"
-        detail = (
-            f"{at:%Y-%m-%d %H:%M:%S} UTC is {_span(received_at - at)} ago; data is kept for"
-            f" {(received_at - oldest).days} days. Check the host's clock (NTP)."
+    elif at < now - kept:
+        batch.reject(
+            report.number,
+            item,
+            "too-old",
+            f"{at:%Y-%m-%d %H:%M:%S} UTC is {_span(now - at)} ago; {kept.days} days are kept."
+            " Check the host's clock (NTP).",
         )
     else:
         return True
-    rejects.append(wire.Reject(number, item, code, detail))
     return False
 
 
@@ -172,10 +165,12 @@ def _settle(
     known = _known_sources(tenant.id, by_source)
     touched: set[int] = set()
     for source, said in sorted(by_source.items()):
-        news = _news(known.get(source), said)
-        if news or source not in known:
+        before = known.get(source)
+        news = _news(before, said)
+        specs = _newest_specs(before, said)
+        if news or specs or before is None:
             with in_schema(tenant.schema_name), transaction.atomic():
-                server_id = _note(said, news, now)
+                server_id = _note(said, news, specs, now)
             touched.add(server_id)
             known[source] = _Known(server_id, now, b"")
     return known, touched
@@ -184,31 +179,43 @@ def _settle(
 def _news(known: _Known | None, said: Iterable[Report]) -> list[Report]:
     """The reports that say something of their server that the one before did not, by time."""
     news = []
-    at = known.at if known else datetime.min.replace(tzinfo=UTC)
+    at = known.at if known else None
     facts = known.facts if known else None
     for report in sorted(said, key=lambda report: report.at):
-        if report.at < at and not (known is None):
+        if at is not None and report.at < at:
             continue
         said_now = _facts(report)
-        if said_now != facts or report.specs is not None:
+        if said_now != facts:
             news.append(report)
         at, facts = report.at, said_now
     return news
 
 
-def _note(said: list[Report], news: list[Report], now: datetime) -> int:
+def _newest_specs(known: _Known | None, said: Iterable[Report]) -> Report | None:
+    """The report with the newest specs, if newer than those known.
+
+    An agent sends them once, and the report that has them may arrive late.
+    """
+    given = [report for report in said if report.specs is not None]
+    newest = max(given, key=lambda report: report.at, default=None)
+    if newest and known and known.specs_at and newest.at < known.specs_at:
+        return None
+    return newest
+
+
+def _note(said: list[Report], news: list[Report], specs: Report | None, now: datetime) -> int:
     """Write the news into the tenant's schema; older news never overwrite newer."""
-    newest = max(said, key=lambda report: report.at)
+    newest = max(news or said, key=lambda report: report.at)
     server = servers.register(
         newest.agent, newest.host, now, interval=newest.interval, version=newest.version
     )
     for report in news:
-        if report.specs is not None:
-            servers.note_specs(server, report.specs)
         if report.services or (report.services_are_all and _says_services(report)):
             services.note_states(
                 server, report.services, report.at, complete=report.services_are_all
             )
+    if specs is not None and specs.specs is not None:
+        servers.note_specs(server, specs.specs)
     return server.pk
 
 
@@ -232,11 +239,12 @@ def _facts(report: Report) -> bytes:
 def _known_sources(tenant_id: int, sources: Iterable[str]) -> dict[str, _Known]:
     with isolation.only(tenant_id) as cursor:
         cursor.execute(
-            "SELECT DISTINCT ON (source) source, server_id, at, facts FROM public.metrics_source"
+            "SELECT DISTINCT ON (source) source, server_id, at, facts, specs_at"
+            " FROM public.metrics_source"
             " WHERE tenant_id = %s AND source = ANY(%s) ORDER BY source, at DESC",
             [tenant_id, list(sources)],
         )
-        return {row[0]: _Known(row[1], row[2], bytes(row[3])) for row in cursor.fetchall()}
+        return {row[0]: _Known(row[1], row[2], bytes(row[3]), row[4]) for row in cursor.fetchall()}
 
 
 # -- rows ---------------------------------------------------------------------
@@ -257,24 +265,23 @@ def _prepare(tenant_id: int, report: Report, server_id: int, received_at: dateti
         received_at=received_at,
         at=report.at,
         facts=_facts(report),
+        specs_at=report.at if report.specs is not None else None,
         rows=rows,
         events=[EventRow(tenant_id, server_id, received_at, event) for event in report.events],
         joins_events=report.joins_events,
     )
 
 
-def _not_stored(report: Report, result: Prepared) -> wire.Reject:
+def _not_stored(batch: Batch, report: Report, result: Prepared) -> None:
     if result.outcome == "gaps":
-        return wire.Reject(
-            report.number,
-            "sequence",
-            "too-many-gaps",
+        detail = (
             f"More than {committer.MAX_GAPS} sequences of this epoch are missing in between."
-            " Count by one, or begin a new epoch.",
+            " Count by one, or begin a new epoch."
         )
-    return wire.Reject(
-        report.number, "report", "not-stored", "The database refused it; our log says why."
-    )
+        batch.reject(report.number, "sequence", "too-many-gaps", detail)
+    else:
+        detail = "The database refused it; the server's log says why."
+        batch.reject(report.number, "report", "not-stored", detail)
 
 
 def _tell(tenant: TenantLike, prepared: list[Prepared], touched: set[int]) -> None:

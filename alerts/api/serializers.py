@@ -121,6 +121,9 @@ class EventSerializer(serializers.ModelSerializer[Event]):
 class IncidentSerializer(serializers.ModelSerializer[Incident]):
     alerts = AlertSerializer(source="alert_set", many=True, read_only=True)
     events = EventSerializer(source="event_set", many=True, read_only=True)
+    acknowledged_by = serializers.IntegerField(
+        source="taken_by", read_only=True, help_text="A member's user id; null for a key."
+    )
 
     class Meta:
         model = Incident

@@ -49,6 +49,7 @@ CREATE TABLE public.metrics_source (
   received_at timestamptz NOT NULL,
   at timestamptz NOT NULL,
   facts bytea NOT NULL,
+  specs_at timestamptz,
   stored int8multirange NOT NULL DEFAULT '{}',
   PRIMARY KEY (tenant_id, source, epoch)
 ) WITH (fillfactor = 50);

@@ -110,3 +110,15 @@ document.addEventListener("keydown", (event) => {
 function typing(element) {
   return element instanceof Element && element.closest("input, textarea, select, [contenteditable]") !== null;
 }
+
+/* -- an open critical incident that nobody has: "(1)" before the title, the light of the mark turns -- */
+
+const mark = document.querySelector("link[rel=icon]");
+const calm = { title: document.title, icon: mark?.href };
+function alarm() {
+  const critical = Number(document.getElementById("count-bell")?.dataset.critical || 0);
+  document.title = critical ? `(${critical}) ${calm.title}` : calm.title;
+  if (mark && mark.href !== (critical ? mark.dataset.critical : calm.icon)) mark.href = critical ? mark.dataset.critical : calm.icon;
+}
+alarm();
+document.addEventListener("htmx:oobAfterSwap", alarm);

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 from django import template
 from django.forms import BoundField
@@ -15,6 +16,8 @@ from django.templatetags.static import static
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+
+from sentinel_site.kit.tenancy import public_url
 
 register = template.Library()
 
@@ -313,3 +316,55 @@ def described(field: BoundField) -> SafeString:
 def item(mapping: Any, key: Any) -> Any:
     """The value of a key that a variable names."""
     return mapping.get(key) if hasattr(mapping, "get") else None
+
+
+# -- where one is, and what one may --------------------------------------------
+
+
+@register.simple_tag(takes_context=True)
+def current(context: template.Context, *names: str) -> str:
+    """Marks a link as the page one is on, when that page's URL has one of these names."""
+    match = getattr(context.get("request"), "resolver_match", None)
+    return SafeString(' aria-current="page"') if match and match.view_name in names else ""
+
+
+@register.simple_tag
+def public_path(name: str) -> str:
+    """The path of a public page from the root of the host, also below an organization's mount."""
+    return urlsplit(public_url(name)).path
+
+
+@register.filter
+def may(access: Any, role: str) -> bool:
+    """Whether this access includes what `role` may do; nobody may anything without an access."""
+    return bool(access) and bool(access.may(type(access.role)(role)))
+
+
+@register.filter
+def timesince_span(until: datetime | None, since: datetime | None) -> str:
+    """The time between two moments: "6 h 21 min"."""
+    return NOTHING if until is None or since is None else span(until - since)
+
+
+@register.filter
+def words(text: str) -> list[str]:
+    """The words of a text, to loop over."""
+    return text.split()
+
+
+@register.filter
+def first_line(text: str) -> str:
+    """The first line; a traceback's head."""
+    return text.partition("\n")[0]
+
+
+@register.filter
+def linebreaks_count(text: str) -> int:
+    """How many lines a text has."""
+    return text.count("\n") + 1
+
+
+@register.filter
+def milliseconds(seconds: float) -> str:
+    """ "14 ms", "1.2 s"."""
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
