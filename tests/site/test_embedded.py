@@ -214,3 +214,12 @@ def test_nothing_is_left_of_a_run_that_is_ended(tmp_path, number):
     assert run.returncode != 0
     assert eventually(lambda: not works_below(tmp_path))
     assert eventually(lambda: not any(process.is_running() for process in child))
+
+
+def test_what_a_killed_run_left_on_disk_goes_with_the_next_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    abandoned = tmp_path / "sentinella-run-abandoned"
+    abandoned.mkdir()
+    (abandoned / "lock").touch()
+    subprocess.run([*RUN, "--", "true"], check=True)  # noqa: S603
+    assert list(tmp_path.iterdir()) == []

@@ -34,6 +34,7 @@ class Instance:
         self.state_dir = state_dir
         self.port = port
         self.options = options
+        self.environ: dict[str, str] = {}
         self.screen = state_dir.with_suffix(".screen")
 
     def start(self) -> None:
@@ -44,7 +45,7 @@ class Instance:
             self.process = subprocess.Popen(  # noqa: S603
                 [*command, "--port", str(self.port), *self.options],
                 cwd=REPOSITORY,
-                env={**environ, "ENVIRONMENT": "test"},
+                env={**environ, "ENVIRONMENT": "test", **self.environ},
                 stdout=screen,
                 stderr=screen,
                 process_group=0,
@@ -169,7 +170,10 @@ class TestRunning:
     def test_a_killed_child_is_noticed_within_a_second_and_comes_back(self, running, name):
         assert eventually(lambda: name in running.pids)
         before = running.pids[name]
-        below = psutil.Process(before).children(recursive=True)
+        process = psutil.Process(before)
+        if name in ("postgres", "worker"):  # those that have children of their own
+            assert eventually(process.children)
+        below = process.children(recursive=True)
         os.kill(before, signal.SIGKILL)
         assert eventually(lambda: f"{name} (pid {before}) was killed" in running.shown, 1.0)
         assert eventually(lambda: running.pids.get(name, before) != before, 30)
@@ -211,6 +215,25 @@ def test_it_survives_its_own_kill_and_leaves_nothing_when_stopped(tmp_path):
         assert time.monotonic() - began < 10
     assert it.processes() == set()
     assert not (it.state_dir / "instance.json").exists()
+
+
+def test_a_start_that_fails_says_why_and_leaves_nothing(tmp_path):
+    it = Instance(tmp_path / "state", free_port(), "--no-agent")
+    it.environ = {"DATABASE_URL": f"postgres://nobody@127.0.0.1:{free_port()}/none"}
+    it.start()
+    assert it.process.wait(30) == 1
+    assert "Connection refused" in it.shown
+    assert it.shown.strip().splitlines()[-1].startswith("error: Setting up failed")
+    assert it.processes() == set()
+
+
+def test_ctrl_c_while_it_starts_stops_what_has_been_started(tmp_path):
+    it = Instance(tmp_path / "state", free_port(), "--no-agent")
+    it.start()
+    assert eventually(lambda: "[2/8]" in it.shown)
+    assert it.stop() == 0
+    assert "is live at" not in it.shown
+    assert it.processes() == set()
 
 
 def test_what_is_no_instance_any_more_is_not_found(tmp_path):
