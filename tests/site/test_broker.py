@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 
 import pytest
@@ -18,7 +18,7 @@ TASK = "alerts.tasks.notify"
 
 @pytest.fixture
 def queue() -> Iterator[str]:
-    name = f"test-{os.getpid()}"
+    name = f"test-{uuid.uuid4().hex}"
     yield name
     with celery_app.connection_for_write() as connection:
         connection.default_channel.queue_delete(name)
