@@ -144,6 +144,22 @@ class _File:
         return (self.status.st_dev, self.status.st_ino)
 
 
+class _Listings:
+    """Directories as they are in this look, each listed once."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, list[str]] = {}
+
+    def of(self, directory: str) -> list[str]:
+        """The names in a directory; none where it cannot be listed."""
+        if directory not in self._names:
+            try:
+                self._names[directory] = os.listdir(directory)
+            except OSError:
+                self._names[directory] = []
+        return self._names[directory]
+
+
 class _Budget:
     def __init__(self, events: int, size: int) -> None:
         self.events = events
@@ -250,19 +266,29 @@ class Tailer:
                 known = self._source_of(position.path)
                 if known is not None:
                     followed[position.path] = known
-        listings: dict[str, list[str]] = {}
-        for path, source in followed.items():
+        listings = _Listings()
+        for path in [*followed, *self._rotated_away(listings)]:
+            source = followed.get(path) or self._source_of(path)
+            if source is None:
+                continue
             directory, base = os.path.split(path)
-            if directory not in listings:
-                try:
-                    listings[directory] = os.listdir(directory)
-                except OSError:
-                    listings[directory] = []
-            for name in listings[directory]:
+            for name in listings.of(directory):
                 full = os.path.join(directory, name)
                 if full not in mains and _is_rotated(base, name):
                     self._found(found, full, path, source, main=False)
         return found
+
+    def _rotated_away(self, listings: _Listings) -> set[str]:
+        """Paths whose file was made and rotated away before anybody looked."""
+        paths = set()
+        for source in self._sources:
+            where, wanted = os.path.split(source.pattern)
+            for directory in glob.glob(where, recursive=True):
+                for name in listings.of(directory):
+                    base = _ROTATED.sub("", name)
+                    if base != name and fnmatch.fnmatchcase(base, wanted):
+                        paths.add(os.path.join(directory, base))
+        return paths
 
     @staticmethod
     def _found(

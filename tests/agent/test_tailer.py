@@ -225,9 +225,7 @@ def test_a_traceback_still_being_written_waits_for_its_end(follower: Follower, l
     assert follower.look() == []
     append(logs / "a.log", "Traceback (most recent call last):\n  File x\nValueError: 3\n")
     assert follower.look() == []
-    assert follower.all() == [
-        "Failed\nTraceback (most recent call last):\n  File x\nValueError: 3"
-    ]
+    assert follower.all() == ["Failed\nTraceback (most recent call last):\n  File x\nValueError: 3"]
 
 
 def test_a_bare_traceback_in_a_file_without_heads_is_one_error(
