@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -69,8 +71,6 @@ def test_what_only_mentions_a_service_is_not_it(cmdline: str) -> None:
 
 class Watching:
     def __init__(self, config: Config, **services: Service) -> None:
-        import dataclasses
-
         self.collector = Process(dataclasses.replace(config, services=tuple(services.values())))
 
     def look(self) -> Points:
@@ -120,17 +120,14 @@ def test_a_service_with_a_long_name_is_up_with_all_its_workers_and_then_down(
 
 
 def test_a_zombie_is_down(make_config: Callable[..., Config], tmp_path: Path) -> None:
-    script = tmp_path / "short-lived-svc"
-    script.write_text("")
-    child = subprocess.Popen([sys.executable, str(script)])  # noqa: S603 - our own script
+    program = tmp_path / "zombie-svc"
+    shutil.copy("/bin/true", program)
+    child = subprocess.Popen([str(program)])  # noqa: S603 - our own copy
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # ended, and not yet collected
-    watching = Watching(
-        make_config(), a=Service("svc", "", (), re.compile("short-lived-svc")),
-        b=Service("comm", "", (os.path.basename(os.path.realpath(sys.executable))[:15],)),
-    )  # fmt: skip
-    states = {state.name: state for state in watching.look().services}
-    assert states["svc"].state == "down"
+    watching = Watching(make_config(), a=Service("svc", "", ("zombie-svc",)))
+    state = watching.look().services[0]
     child.wait()
+    assert (state.state, state.detail) == ("down", "1 zombie")
 
 
 def test_an_unreadable_process_table_makes_services_unknown(
