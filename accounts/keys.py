@@ -63,10 +63,11 @@ def issue(
     by: User | None = None,
     agent_id: UUID | None = None,
     expires_at: datetime | None = None,
+    text: str = "",
 ) -> tuple[Key, str]:
     """A new key and its secret text, which is not kept and can't be shown again."""
-    prefix = secrets.token_hex(6)
-    text = f"snt_{prefix}_" + "".join(secrets.choice(_ALPHABET) for _ in range(40))
+    text = text or _random_text()
+    prefix = text.split("_")[1]
     key = Key.objects.create(
         tenant=tenant,
         scope=scope,
@@ -78,6 +79,20 @@ def issue(
         expires_at=expires_at,
     )
     return key, text
+
+
+def bootstrap_key(tenant: Tenant, scope: str) -> str:
+    """The key that scripts of this installation use; the same text each time until it is revoked.
+
+    It follows from the pepper and the schema's random name, so nothing more need be kept.
+    """
+    name = f"bootstrap {scope}"
+    revoked = Key.objects.filter(tenant=tenant, name=name, revoked_at__isnull=False).count()
+    seed = _digest(f"{tenant.schema_name} {name} {revoked}").hex()
+    text = f"snt_{seed[:12]}_{seed[12:52]}"
+    if not Key.objects.filter(prefix=seed[:12]).exists():
+        issue(tenant, scope, name=name, text=text)
+    return text
 
 
 def issue_enrol_token(tenant: Tenant, by: User | None, at: datetime) -> tuple[Key, str]:
@@ -119,8 +134,8 @@ def enrol(text: str, agent_id: UUID, host: str, at: datetime) -> tuple[Key, str]
         raise UnknownKey("The enrol token is not known. Take a new one from “Add a server”.")
     if row.used_at or row.revoked_at or (row.expires_at and row.expires_at <= at):
         raise UnknownKey("The enrol token is spent or expired. Take a new one from “Add a server”.")
-    row.used_at = at
-    row.save(update_fields=["used_at"])
+    row.used_at, row.agent_id = at, agent_id
+    row.save(update_fields=["used_at", "agent_id"])
     return issue(row.tenant, Key.Scope.INGEST, name=host[:120], agent_id=agent_id)
 
 
@@ -163,6 +178,11 @@ def _look_up(text: str, digest: bytes) -> KeyHolder:
     return KeyHolder(
         row.pk, row.tenant_id, row.tenant.schema_name, row.tenant.slug, row.scope, row.agent_id
     )
+
+
+def _random_text() -> str:
+    secret = "".join(secrets.choice(_ALPHABET) for _ in range(40))
+    return f"snt_{secrets.token_hex(6)}_{secret}"
 
 
 def _digest(text: str) -> bytes:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 import structlog
 from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
-from django.db import connection
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import get_script_prefix, set_script_prefix, set_urlconf
 from django_tenants.middleware.main import TenantMainMiddleware
@@ -17,7 +16,7 @@ from accounts import keys
 from accounts.access import KEY_ROLES, Access
 from accounts.models import Key, Membership, Role
 from sentinel_site.kit import problems
-from sentinel_site.kit.tenancy import MOUNT, mount_path
+from sentinel_site.kit.tenancy import MOUNT, connection, mount_path
 
 _MOUNTED = re.compile(rf"{MOUNT}(?P<slug>[^/]*)(?P<rest>/.*)?")
 
@@ -29,8 +28,7 @@ class TenantMiddleware(TenantMainMiddleware):
     Whoever has no right there sees the same 404, whether the organization exists or not.
     """
 
-    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
-        super().__init__(get_response)
+    get_response: Callable[[HttpRequest], HttpResponse]
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         root = get_script_prefix()
@@ -60,7 +58,7 @@ class TenantMiddleware(TenantMainMiddleware):
 
     @staticmethod
     def _route(request: HttpRequest, urlconf: str) -> None:
-        request.urlconf = urlconf  # type: ignore[attr-defined]
+        request.urlconf = urlconf
         set_urlconf(urlconf)
 
     def _settle(self, request: HttpRequest, slug: str) -> HttpResponse | None:

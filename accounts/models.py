@@ -14,8 +14,34 @@ from django.utils import timezone
 from django_tenants.models import DomainMixin, TenantMixin
 
 RESERVED_SLUGS = frozenset(
-    "admin api app assets auth docs help home install login logout metrics logs new o "
-    "organization plugins public root signup static media status support system www".split()
+    {
+        "admin",
+        "api",
+        "app",
+        "assets",
+        "auth",
+        "docs",
+        "help",
+        "home",
+        "install",
+        "login",
+        "logout",
+        "metrics",
+        "logs",
+        "new",
+        "o",
+        "organization",
+        "plugins",
+        "public",
+        "root",
+        "signup",
+        "static",
+        "media",
+        "status",
+        "support",
+        "system",
+        "www",
+    }
 )
 
 slug_validator = RegexValidator(
@@ -54,6 +80,12 @@ class Tenant(TenantMixin):
     slug = models.CharField(max_length=48, unique=True, validators=[slug_validator])
     name = models.CharField(max_length=120)
     created_at = models.DateTimeField(default=timezone.now)
+    timer_at = models.DateTimeField(
+        null=True,
+        blank=True,
+        db_index=True,
+        help_text="When its rules or notifications must be looked at though no data arrives.",
+    )
     provisioned_at = models.DateTimeField(
         null=True, blank=True, help_text="When its schema was ready; without it nothing is served."
     )
@@ -170,7 +202,9 @@ class Key(models.Model):
     digest = models.BinaryField(max_length=32)
     name = models.CharField(max_length=120, blank=True)
     agent_id = models.UUIDField(
-        null=True, blank=True, help_text="The one agent that may use it; empty for an organization."
+        null=True,
+        blank=True,
+        help_text="The one agent that may use it; of a token, the one that spent it.",
     )
     created_at = models.DateTimeField(default=timezone.now)
     created_by = models.ForeignKey(User, null=True, blank=True, on_delete=models.PROTECT)
@@ -187,7 +221,8 @@ class Key(models.Model):
                 condition=Q(scope__in=["enrol", "ingest", "read", "admin"]), name="key_scope"
             ),
             models.CheckConstraint(
-                condition=Q(agent_id=None) | Q(scope="ingest"), name="only_ingest_keys_are_bound"
+                condition=Q(agent_id=None) | Q(scope__in=["enrol", "ingest"]),
+                name="only_agents_keys_are_bound",
             ),
         ]
 

@@ -7,6 +7,7 @@ server version and kept in a file. Without a usable pg_dump a schema is migrated
 from __future__ import annotations
 
 import hashlib
+import inspect
 import os
 import re
 import shutil
@@ -17,13 +18,14 @@ from pathlib import Path
 import structlog
 from django.conf import settings
 from django.core.management import call_command
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.migrations.loader import MigrationLoader
 from django.utils import timezone
 from django_tenants.utils import schema_context
 
 from accounts.models import Membership, Role, Tenant
 from accounts.signals import tenant_provisioned
+from sentinel_site.kit.tenancy import connection
 
 log = structlog.get_logger(__name__)
 
@@ -131,12 +133,16 @@ def _statements(dump: str) -> str:
 
 def _dump_path() -> Path:
     """A file named after the migrations that a tenant's schema consists of, and the server."""
-    loader = MigrationLoader(None, ignore_no_initial=True)
-    names = sorted(name for app, name in loader.disk_migrations if app in settings.TENANT_APPS)
+    loader = MigrationLoader(None)
+    sources = sorted(
+        (name, Path(inspect.getfile(type(migration))).read_text())
+        for (app, name), migration in loader.disk_migrations.items()
+        if app in settings.TENANT_APPS
+    )
     with connection.cursor() as cursor:
         cursor.execute("SHOW server_version_num")
         version = cursor.fetchone()[0]
-    state = hashlib.sha256(repr((names, version)).encode()).hexdigest()[:16]
+    state = hashlib.sha256(repr((sources, version)).encode()).hexdigest()[:16]
     return Path(settings.STATE_DIR) / "cache" / f"schema-{state}.sql"
 
 

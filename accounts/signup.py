@@ -44,7 +44,7 @@ def found(name: str, owner: User) -> Tenant:
             continue
         try:
             with transaction.atomic():
-                tenant = Tenant.objects.create(slug=slug, name=name.strip())
+                tenant: Tenant = Tenant.objects.create(slug=slug, name=name.strip())
                 Membership.objects.create(user=owner, tenant=tenant, role=Role.OWNER)
             return tenant
         except IntegrityError:
@@ -90,6 +90,13 @@ def invitation_for(token: str, at: datetime) -> Invitation:
     if found is None:
         raise InvitationUnknown("Ask for a new one; it works for seven days and once.")
     return found
+
+
+@transaction.atomic
+def withdraw(access: Access, invitation: Invitation) -> None:
+    """Take an open invitation back; its link ends at once."""
+    audit(access, "member.invitation-withdrawn", invitation.email)
+    Invitation.objects.filter(pk=invitation.pk, accepted_at=None).delete()
 
 
 @transaction.atomic

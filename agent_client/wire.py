@@ -8,7 +8,7 @@ amounts are in base units (bytes, percent 0 to 100).
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Mapping
 
 VERSION = "2.0.0"
 
@@ -52,7 +52,7 @@ class LogEvent:
     service: str = ""
     component: str = ""
     request_id: str = ""
-    pid: Optional[int] = None
+    pid: int | None = None
     path: str = ""
 
 
@@ -64,7 +64,7 @@ class ServiceState:
     project: str
     state: str
     workers: int = 0
-    started_at: Optional[float] = None
+    started_at: float | None = None
     detail: str = ""
 
 
@@ -84,12 +84,12 @@ class Report:
     at: float
     interval: float
     version: str = VERSION
-    points: List[Point] = dataclasses.field(default_factory=list)
-    events: List[LogEvent] = dataclasses.field(default_factory=list)
-    services: List[ServiceState] = dataclasses.field(default_factory=list)
-    specs: Optional[Dict[str, Any]] = None
+    points: list[Point] = dataclasses.field(default_factory=list)
+    events: list[LogEvent] = dataclasses.field(default_factory=list)
+    services: list[ServiceState] = dataclasses.field(default_factory=list)
+    specs: dict[str, Any] | None = None
 
-    def to_json(self) -> Dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The report as plain JSON values, without what is empty."""
         return _without_empty(dataclasses.asdict(self))
 
@@ -110,7 +110,7 @@ class Answer:
 
     accepted: int
     duplicates: int = 0
-    rejected: List[Reject] = dataclasses.field(default_factory=list)
+    rejected: list[Reject] = dataclasses.field(default_factory=list)
 
 
 def _without_empty(value: Any) -> Any:

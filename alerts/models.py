@@ -1,1 +1,318 @@
+"""What is wrong, and who was told. One set of these tables per tenant, in its own schema.
 
+People are named by id (`by`): their rows are in the public schema and are never deleted.
+"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import timedelta
+from math import isfinite
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.db.models import F, Q
+from django.utils import timezone
+
+from alerts import notifiers
+from alerts.thresholds import Limits, errors
+from clouds.models import CloudGroup, Server
+
+LONGEST_WINDOW = timedelta(days=1)
+
+
+class Severity(models.TextChoices):
+    """How bad it is; the last is the worst."""
+
+    INFO = "info", "Info"
+    WARNING = "warning", "Warning"
+    ERROR = "error", "Error"
+    CRITICAL = "critical", "Critical"
+
+    @property
+    def rank(self) -> int:
+        return list(Severity).index(self)
+
+
+class Rule(models.Model):
+    """What a tenant watches for, on metrics, on log events, or on a server's silence."""
+
+    class Kind(models.TextChoices):
+        METRIC = "metric", "Metric"
+        EVENT = "event", "Log events"
+        SILENCE = "silence", "Server silent"
+
+    class Aggregation(models.TextChoices):
+        AVG = "avg", "Average"
+        MIN = "min", "Minimum"
+        MAX = "max", "Maximum"
+        LAST = "last", "Last value"
+        SUM = "sum", "Sum"
+        COUNT = "count", "Number of values"
+        RATE = "rate", "Rate per second"
+
+    class Comparison(models.TextChoices):
+        ABOVE = ">", "above"
+        AT_LEAST = ">=", "at least"
+        BELOW = "<", "below"
+        AT_MOST = "<=", "at most"
+
+    name = models.CharField(max_length=120, unique=True)
+    kind = models.CharField(max_length=7, choices=Kind.choices, default=Kind.METRIC)
+    enabled = models.BooleanField(default=True)
+
+    measurement = models.CharField(max_length=200, blank=True, help_text="For metrics: cpu")
+    field = models.CharField(max_length=200, blank=True, help_text="For metrics: percent")
+    tags = models.JSONField(default=dict, blank=True, help_text="Tags that a series must have.")
+    aggregation = models.CharField(
+        max_length=5, choices=Aggregation.choices, default=Aggregation.AVG
+    )
+
+    words = models.CharField(
+        max_length=200, blank=True, help_text="For log events: words that a message must hold."
+    )
+    level = models.CharField(
+        max_length=8, blank=True, help_text="For log events: this level or worse."
+    )
+    service = models.CharField(max_length=200, blank=True)
+
+    window = models.DurationField(default=timedelta(minutes=1))
+    comparison = models.CharField(
+        max_length=2, choices=Comparison.choices, default=Comparison.ABOVE
+    )
+    thresholds = models.JSONField(
+        default=dict, help_text='A limit per severity: {"warning": 80, "critical": 95}.'
+    )
+    recovery = models.FloatField(
+        null=True, blank=True, help_text="Resolve only past this; empty: past the lowest limit."
+    )
+    hold = models.DurationField(default=timedelta, help_text="How long it must hold.")
+
+    group = models.ForeignKey(CloudGroup, null=True, blank=True, on_delete=models.CASCADE)
+    server = models.ForeignKey(Server, null=True, blank=True, on_delete=models.CASCADE)
+    advice = models.TextField(blank=True, help_text="What to do about it.")
+    created_at = models.DateTimeField(default=timezone.now)
+    changed_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [
+            models.CheckConstraint(condition=Q(window__gt=timedelta()), name="rule_window"),
+            models.CheckConstraint(condition=Q(hold__gte=timedelta()), name="rule_hold"),
+            models.CheckConstraint(
+                condition=~Q(kind="metric") | (~Q(measurement="") & ~Q(field="")),
+                name="rule_metric_named",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def clean(self) -> None:
+        """Errors by field; what a form and the API both ask."""
+        found: dict[str, str] = {}
+        if self.kind == self.Kind.METRIC:
+            found |= {
+                name: "Say which one, as in cpu percent."
+                for name in ("measurement", "field")
+                if not getattr(self, name)
+            }
+        if not (
+            isinstance(self.thresholds, dict)
+            and all(_is_number(value) for value in self.thresholds.values())
+        ):
+            raise ValidationError({**found, "thresholds": "Give numbers by severity."})
+        if self.recovery is not None and not _is_number(self.recovery):
+            raise ValidationError({**found, "recovery": "Give a finite number."})
+        found |= errors(Limits(self.comparison, self.thresholds, self.recovery))
+        if not isinstance(self.tags, dict) or not all(
+            isinstance(value, str) for value in self.tags.values()
+        ):
+            found["tags"] = "Give text by tag name."
+        if not timedelta() < self.window <= LONGEST_WINDOW:
+            found["window"] = "Between one second and one day."
+        if not timedelta() <= self.hold <= LONGEST_WINDOW:
+            found["hold"] = "Between nothing and one day."
+        if found:
+            raise ValidationError(found)
+
+
+class Pending(models.Model):
+    """A series on which a rule holds, since when. It outlives an alert resolved by hand."""
+
+    rule = models.ForeignKey(Rule, on_delete=models.CASCADE)
+    fingerprint = models.CharField(max_length=64, unique=True)
+    since = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.rule} since {self.since}"
+
+
+class Incident(models.Model):
+    """Alerts that belong together; what people act on and are told of."""
+
+    title = models.CharField(max_length=300)
+    severity = models.CharField(max_length=8, choices=Severity.choices)
+    opened_at = models.DateTimeField()
+    resolved_at = models.DateTimeField(null=True, blank=True)
+    acknowledged_at = models.DateTimeField(null=True, blank=True)
+    taken_by = models.BigIntegerField(
+        null=True, blank=True, help_text="The person who acknowledged it; empty: a key."
+    )
+
+    class Meta:
+        ordering = ["-pk"]
+        indexes = [
+            models.Index(fields=["-opened_at"], name="incident_newest"),
+            models.Index(fields=["opened_at"], condition=Q(resolved_at=None), name="incident_open"),
+        ]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(taken_by=None) | Q(acknowledged_at__isnull=False),
+                name="acknowledged_at_a_time",
+            ),
+            models.CheckConstraint(
+                condition=Q(resolved_at=None) | Q(resolved_at__gte=F("opened_at")),
+                name="incident_ends_after_it_begins",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.title
+
+
+class Alert(models.Model):
+    """A rule's breach on one series, from when it held long enough to recovery.
+
+    One is open per fingerprint; further breaches raise its `count`.
+    """
+
+    incident = models.ForeignKey(Incident, on_delete=models.CASCADE)
+    rule = models.ForeignKey(Rule, null=True, on_delete=models.SET_NULL)
+    server = models.ForeignKey(Server, on_delete=models.CASCADE)
+    fingerprint = models.CharField(max_length=64)
+    severity = models.CharField(max_length=8, choices=Severity.choices)
+    service = models.CharField(max_length=200, help_text="The process, or `system`.")
+    subject = models.CharField(max_length=300, help_text="What of it: a mount, a device, a level.")
+    title = models.CharField(max_length=300)
+    value = models.FloatField(null=True, help_text="The number last judged, in its own unit.")
+    limit = models.FloatField(null=True)
+    unit = models.CharField(max_length=20, blank=True)
+    count = models.PositiveIntegerField(default=1)
+    opened_at = models.DateTimeField()
+    breached_at = models.DateTimeField(help_text="When it was last seen to hold.")
+    resolved_at = models.DateTimeField(null=True, blank=True)
+    resolved_by_hand = models.BooleanField(default=False)
+
+    class Meta:
+        ordering = ["-pk"]
+        constraints = [  # what makes dedupe safe when two evaluations overlap
+            models.UniqueConstraint(
+                fields=["fingerprint"], condition=Q(resolved_at=None), name="one_open"
+            ),
+            models.CheckConstraint(
+                condition=~Q(service="") & ~Q(subject=""), name="names_service_and_subject"
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["server", "-opened_at"], name="alert_of_server"),
+            models.Index(fields=["fingerprint", "-opened_at"], name="alert_of_series"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.title} on {self.server}"
+
+
+class Event(models.Model):
+    """One immutable line of an incident's history."""
+
+    class Kind(models.TextChoices):
+        OPENED = "opened", "opened"
+        RAISED = "raised", "became worse"
+        LOWERED = "lowered", "became less bad"
+        ACKNOWLEDGED = "acknowledged", "acknowledged"
+        RESOLVED = "resolved", "resolved"
+        REOPENED = "reopened", "opened again"
+
+    incident = models.ForeignKey(Incident, on_delete=models.CASCADE)
+    kind = models.CharField(max_length=12, choices=Kind.choices)
+    at = models.DateTimeField()
+    by = models.BigIntegerField(null=True, blank=True, help_text="Empty: the rule, or a key.")
+    text = models.CharField(max_length=400, blank=True)
+
+    class Meta:
+        ordering = ["at", "pk"]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.incident}"
+
+
+class NotificationChannel(models.Model):
+    """A way to tell somebody: an address, a Slack webhook."""
+
+    name = models.CharField(max_length=120, unique=True)
+    kind = models.CharField(max_length=20, choices=notifiers.choices)
+    config = models.JSONField(default=dict)
+    enabled = models.BooleanField(default=True)
+    least_severity = models.CharField(
+        max_length=8, choices=Severity.choices, default=Severity.WARNING
+    )
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def clean(self) -> None:
+        notifier = notifiers.by_name(self.kind)
+        if notifier is None:
+            raise ValidationError({"kind": "Choose one of the kinds offered."})
+        errors = notifier.errors(self.config)
+        if errors:
+            raise ValidationError({"config": errors})
+
+
+class Notification(models.Model):
+    """One delivery of one transition of one incident to one channel: the row is the claim."""
+
+    class State(models.TextChoices):
+        WAITING = "waiting", "Waiting"
+        SENT = "sent", "Sent"
+        FAILED = "failed", "Given up"
+
+    incident = models.ForeignKey(Incident, on_delete=models.CASCADE)
+    channel = models.ForeignKey(NotificationChannel, on_delete=models.CASCADE)
+    transition = models.CharField(max_length=40, help_text="opened:1, raised:critical, resolved:1")
+    severity = models.CharField(max_length=8, choices=Severity.choices)
+    key = models.UUIDField(default=uuid.uuid4, help_text="The same for every try to deliver it.")
+    state = models.CharField(max_length=7, choices=State.choices, default=State.WAITING)
+    created_at = models.DateTimeField(default=timezone.now)
+    due_at = models.DateTimeField(default=timezone.now, help_text="Not before; also a claim's end.")
+    attempts = models.PositiveIntegerField(default=0)
+    sent_at = models.DateTimeField(null=True, blank=True)
+    error = models.CharField(max_length=400, blank=True)
+
+    class Meta:
+        ordering = ["-pk"]
+        constraints = [
+            models.UniqueConstraint(fields=["incident", "channel", "transition"], name="told_once"),
+        ]
+        indexes = [
+            models.Index(fields=["due_at"], condition=Q(state="waiting"), name="notification_due")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.transition} of {self.incident} to {self.channel}"
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+
+
+def config_of(channel: NotificationChannel) -> dict[str, Any]:
+    """A channel's configuration as it may be shown: secrets are cut."""
+    notifier = notifiers.by_name(channel.kind)
+    return notifier.public(channel.config) if notifier else {}

@@ -1,5 +1,7 @@
 """The websockets' paths."""
 
-from typing import Any
+from django.urls import path
 
-websocket_urlpatterns: list[Any] = []
+from alerts.consumers import LiveConsumer
+
+websocket_urlpatterns = [path("o/<slug:slug>/ws/live", LiveConsumer.as_asgi())]

@@ -1,4 +1,4 @@
-"""Structured logs: JSON in production, readable on a terminal; request id and tenant on each line."""
+"""Structured logs: JSON or, on a terminal, readable; request id and tenant on each line."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import logging.config
 import time
 import uuid
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import structlog
 from django.http import HttpRequest, HttpResponse
 
 log = structlog.get_logger("request")
 
-_SHARED = [
+_SHARED: list[Any] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_log_level,
     structlog.stdlib.add_logger_name,

@@ -198,6 +198,14 @@ CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_BEAT_SCHEDULE_FILENAME = str(STATE_DIR / "beat-schedule")
 TICK = timedelta(seconds=ENV.tick_seconds)
+CELERY_BEAT_SCHEDULE = {
+    "evaluate": {
+        "task": "alerts.tasks.evaluate_due",
+        "schedule": TICK,
+        "options": {"expires": 60},
+    },
+    "expire": {"task": "metrics.tasks.expire", "schedule": timedelta(hours=1)},
+}
 
 # -- API ----------------------------------------------------------------------
 
@@ -207,11 +215,12 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
-    "EXCEPTION_HANDLER": "sentinel_site.kit.problems.exception_handler",
+    "EXCEPTION_HANDLER": "sentinel_site.kit.api.exception_handler",
     "UNAUTHENTICATED_USER": None,
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
 SPECTACULAR_SETTINGS = {
+    "DEFAULT_GENERATOR_CLASS": "sentinel_site.openapi.Generator",
     "TITLE": "Sentinella API",
     "DESCRIPTION": "Everything a page can do. Errors are RFC 9457 problem documents.",
     "VERSION": "1",

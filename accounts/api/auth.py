@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework.authentication import SessionAuthentication
 from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
-from rest_framework.views import APIView
 
 from accounts.access import Access
 from accounts.models import Role
-from sentinel_site.kit.problems import NotPermitted
+from sentinel_site.kit.problems import NotAuthenticated, NotPermitted
+
+if TYPE_CHECKING:
+    from rest_framework.views import APIView
+
+
+def access_of(request: Request) -> Access:
+    """What authentication settled. Raises NotAuthenticated."""
+    access = cast("Access | None", request.auth)
+    if access is None:
+        raise NotAuthenticated
+    return access
 
 
 class AccessAuthentication(SessionAuthentication):
@@ -49,9 +59,7 @@ class AtLeast(BasePermission):
     write = Role.MEMBER
 
     def has_permission(self, request: Request, view: APIView) -> bool:
-        access: Access | None = request.auth
-        if access is None:
-            return False
+        access = access_of(request)
         least = self.read if request.method in SAFE_METHODS else self.write
         if not access.may(least):
             raise NotPermitted(f"This needs the role {least.label.lower()}.", needs=least.value)

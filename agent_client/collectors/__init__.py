@@ -1,0 +1,26 @@
+"""The collectors that every agent runs, in the order in which they run."""
+
+from __future__ import annotations
+
+from typing import Tuple, Type
+
+from agent_client.collector import Collector
+from agent_client.collectors.cpu import Cpu
+from agent_client.collectors.disk import Disk
+from agent_client.collectors.disk_io import DiskIo
+from agent_client.collectors.load import Load
+from agent_client.collectors.memory import Memory
+from agent_client.collectors.network import Network
+from agent_client.collectors.process import Process
+from agent_client.collectors.swap import Swap
+
+COLLECTORS: Tuple[Type[Collector], ...] = (
+    Cpu,
+    Load,
+    Memory,
+    Swap,
+    Disk,
+    DiskIo,
+    Network,
+    Process,
+)

@@ -1,4 +1,4 @@
-"""Errors that a caller can act on, and how they become RFC 9457 documents or a message on a page."""
+"""Errors that a caller can act on: RFC 9457 documents for programs, messages on a page."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
-from rest_framework import exceptions
-from rest_framework.response import Response
-from rest_framework.views import set_rollback
 
 CONTENT_TYPE = "application/problem+json"
 
@@ -100,6 +97,11 @@ def answer(request: HttpRequest, problem: Problem) -> HttpResponse:
     return redirect(request.headers.get("Referer") or request.path)
 
 
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Both URL configurations' handler404: a path without a page is like a row that is not ours."""
+    return answer(request, NotFound())
+
+
 class ProblemMiddleware:
     """Turn a Problem, a 404 or a refusal of any view into an answer; views hold no try/except."""
 
@@ -122,52 +124,3 @@ def as_problem(error: Exception) -> Problem | None:
     if isinstance(error, PermissionDenied):
         return NotPermitted(str(error))
     return None
-
-
-def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
-    """DRF's errors and ours as problem documents; field errors under `errors`."""
-    problem = as_problem(error)
-    if problem is None and isinstance(error, exceptions.APIException):
-        problem = _from_drf(error)
-    if problem is None:
-        return None
-    set_rollback()
-    return Response(
-        problem.document(),
-        status=problem.status,
-        content_type=CONTENT_TYPE,
-        headers=problem.headers,
-    )
-
-
-def _from_drf(error: exceptions.APIException) -> Problem:
-    headers = {}
-    if isinstance(error, exceptions.NotAuthenticated | exceptions.AuthenticationFailed):
-        return NotAuthenticated()
-    if isinstance(error, exceptions.PermissionDenied):
-        return NotPermitted(str(error.detail))
-    if isinstance(error, exceptions.NotFound):
-        return NotFound()
-    if isinstance(error, exceptions.Throttled) and error.wait is not None:
-        headers["Retry-After"] = str(int(error.wait) + 1)
-    if isinstance(error, exceptions.ValidationError):
-        problem = Problem(
-            "One or more fields are not valid; see errors.", errors=_plain(error.get_full_details())
-        )
-        problem.status, problem.code, problem.title = 422, "not-valid", "Some fields are not valid"
-        return problem
-    problem = Problem(str(error.detail), headers=headers)
-    problem.status = error.status_code
-    problem.code = str(getattr(error, "default_code", "error")).replace("_", "-")
-    problem.title = str(getattr(error, "default_detail", error.detail))
-    return problem
-
-
-def _plain(details: Any) -> Any:
-    if isinstance(details, dict) and set(details) == {"message", "code"}:
-        return {"message": str(details["message"]), "code": str(details["code"])}
-    if isinstance(details, dict):
-        return {key: _plain(value) for key, value in details.items()}
-    if isinstance(details, list):
-        return [_plain(value) for value in details]
-    return details

@@ -8,11 +8,14 @@ from typing import Any, Protocol
 
 import structlog
 from django.conf import settings
-from django.db import connection
+from django.db import connection as django_connection
 from django.urls import reverse
 from django_tenants.utils import schema_context
 
 log = structlog.get_logger(__name__)
+
+#: Django's connection with the methods that django-tenants adds, which its stubs don't know.
+connection: Any = django_connection
 
 MOUNT = "/o/"
 
@@ -30,8 +33,13 @@ def mount_path(slug: str) -> str:
 
 def public_url(name: str, *args: Any, **kwargs: Any) -> str:
     """The absolute address of a public page, whatever tenant this thread is serving."""
+    return settings.PUBLIC_URL + public_path(name, *args, **kwargs)
+
+
+def public_path(name: str, *args: Any, **kwargs: Any) -> str:
+    """The path of a public page from the root of the host, as in links from a tenant's pages."""
     path = reverse(name, urlconf=settings.PUBLIC_SCHEMA_URLCONF, args=args, kwargs=kwargs)
-    return settings.PUBLIC_URL + _below_root(path)
+    return _below_root(path)
 
 
 def tenant_path(tenant: Mounted, name: str, *args: Any, **kwargs: Any) -> str:

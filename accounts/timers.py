@@ -1,0 +1,27 @@
+"""When a tenant must be looked at though no data of it arrives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from django.db.models import F, Q, Value
+from django.db.models.functions import Coalesce, Least
+
+from accounts.models import Tenant
+
+
+def wake(schema: str, at: datetime) -> None:
+    """See to it that the tenant is evaluated at `at` or sooner."""
+    Tenant.objects.filter(schema_name=schema).filter(Q(timer_at=None) | Q(timer_at__gt=at)).update(
+        timer_at=Least(Coalesce(F("timer_at"), Value(at)), Value(at))
+    )
+
+
+def claim_due(now: datetime, active: Iterable[int]) -> list[str]:
+    """Schemas of the tenants that sent data lately or whose timer has run down; timers restart."""
+    tenants = Tenant.objects.filter(provisioned_at__isnull=False)
+    due = tenants.filter(Q(pk__in=list(active)) | Q(timer_at__lte=now))
+    schemas = list(due.order_by("pk").values_list("schema_name", flat=True))
+    tenants.filter(timer_at__lte=now).update(timer_at=None)
+    return schemas

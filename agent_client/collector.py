@@ -1,0 +1,159 @@
+"""What a collector is: it adds points when asked; loop, budget and logging belong to the caller."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import threading
+import time
+import traceback
+from typing import TYPE_CHECKING, Dict, List, Mapping, Optional, Sequence, Union
+
+from agent_client.wire import MAX_POINTS, Point, ServiceState
+
+if TYPE_CHECKING:
+    from agent_client.config import Config
+
+log = logging.getLogger("sentinella.collector")
+
+Number = Union[int, float]
+
+_REPEAT_WARNING_EVERY = 3600.0
+
+
+class Points:
+    """What one collector measured in one cycle, in base units (bytes, seconds, percent 0 to 100)."""
+
+    def __init__(self) -> None:
+        self.points: List[Point] = []
+        self.services: List[ServiceState] = []
+        self.warnings: List[str] = []
+
+    def add(
+        self,
+        measurement: str,
+        fields: Mapping[str, Optional[Number]],
+        tags: Optional[Mapping[str, str]] = None,
+    ) -> None:
+        """Add one point; a field that is None or not finite is left out, an empty point too."""
+        finite = {
+            name: value
+            for name, value in fields.items()
+            if value is not None and math.isfinite(value)
+        }
+        if finite:
+            self.points.append(Point(measurement, finite, dict(tags or {})))
+
+    def add_service(self, state: ServiceState) -> None:
+        """Add the state of one watched service."""
+        self.services.append(state)
+
+    def warn(self, text: str) -> None:
+        """Say that a part could not be measured; the rest of the collector counts."""
+        self.warnings.append(text)
+
+
+class Collector:
+    """Measures one thing. Whatever it raises is its own failure and stops no other collector."""
+
+    name = ""
+    #: Seconds that one collection may take before the cycle goes on without it.
+    budget = 5.0
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def collect(self, points: Points) -> None:
+        """Add what is measured now."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass
+class CollectorState:
+    """How one collector fared, as `sentinella status` shows it."""
+
+    name: str
+    ok: bool = True
+    detail: str = ""
+    points: int = 0
+    seconds: float = 0.0
+    failures: int = 0
+
+
+class Panel:
+    """All collectors of an agent, each run in a thread of its own so that none can hold the rest.
+
+    A collection that outlasts its budget is left behind; the collector is not started again
+    before that thread has come back.
+    """
+
+    def __init__(self, collectors: Sequence[Collector]) -> None:
+        self.collectors = tuple(collectors)
+        self.states: Dict[str, CollectorState] = {
+            collector.name: CollectorState(collector.name) for collector in collectors
+        }
+        self._threads: Dict[str, threading.Thread] = {}
+        self._said_at: Dict[str, float] = {}
+
+    def collect(self, seconds: float) -> Points:
+        """Run every collector once, all together within `seconds`."""
+        everything = Points()
+        deadline = time.monotonic() + seconds
+        for collector in self.collectors:
+            part = self._run(collector, max(0.1, deadline - time.monotonic()))
+            room = MAX_POINTS - len(everything.points)
+            if len(part.points) > room:
+                self._failed(collector, f"{len(part.points) - room} points over the limit left out")
+            everything.points.extend(part.points[:room])
+            everything.services.extend(part.services)
+        return everything
+
+    def _run(self, collector: Collector, seconds: float) -> Points:
+        left_behind = self._threads.get(collector.name)
+        if left_behind is not None:
+            if left_behind.is_alive():
+                self._failed(collector, "still busy with an earlier collection")
+                return Points()
+            del self._threads[collector.name]
+        points = Points()
+        failure: List[str] = []
+
+        def work() -> None:
+            try:
+                collector.collect(points)
+            except Exception as error:
+                failure.append(f"{type(error).__name__}: {error}")
+                log.debug("collector %s\n%s", collector.name, traceback.format_exc())
+
+        began = time.monotonic()
+        thread = threading.Thread(target=work, name=f"collect-{collector.name}", daemon=True)
+        thread.start()
+        thread.join(min(seconds, collector.budget))
+        state = self.states[collector.name]
+        state.seconds = round(time.monotonic() - began, 4)
+        if thread.is_alive():
+            self._threads[collector.name] = thread
+            self._failed(collector, f"took longer than {min(seconds, collector.budget):.1f} s")
+            return Points()
+        state.points = len(points.points)
+        if failure:
+            self._failed(collector, failure[0])
+        elif points.warnings:
+            self._failed(collector, "; ".join(points.warnings))
+        else:
+            if not state.ok:
+                log.info("collector %s works again", collector.name)
+            state.ok, state.detail = True, ""
+        return points
+
+    def _failed(self, collector: Collector, detail: str) -> None:
+        """Record a failure; say it when it is new, then once an hour."""
+        state = self.states[collector.name]
+        now = time.monotonic()
+        said_at = self._said_at.get(collector.name, -_REPEAT_WARNING_EVERY)
+        if state.ok or state.detail != detail or now - said_at >= _REPEAT_WARNING_EVERY:
+            log.warning("collector %s: %s", collector.name, detail)
+            self._said_at[collector.name] = now
+        state.ok, state.detail = False, detail
+        state.failures += 1

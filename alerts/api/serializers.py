@@ -1,0 +1,155 @@
+"""What rules, alerts, incidents and channels look like to programs. Spans are in seconds."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.core.exceptions import ValidationError as DjangoValidationError
+from rest_framework import serializers
+
+from agent_client.wire import LEVELS
+from alerts.models import (
+    Alert,
+    Event,
+    Incident,
+    NotificationChannel,
+    Rule,
+    config_of,
+)
+
+
+class SecondsField(serializers.FloatField):
+    """A span as a number of seconds."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        return timedelta(seconds=super().to_internal_value(data))
+
+    def to_representation(self, value: Any) -> float:
+        return float(value.total_seconds())
+
+
+class Validated(serializers.ModelSerializer[Any]):
+    """A serializer that lets the model itself judge, field by field."""
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        row = self.instance or self.Meta.model()
+        before = {name: getattr(row, name) for name in attrs}
+        for name, value in attrs.items():
+            setattr(row, name, value)
+        try:
+            row.full_clean()
+        except DjangoValidationError as error:
+            for name, value in before.items():
+                setattr(row, name, value)
+            raise serializers.ValidationError(error.message_dict) from error
+        self.judged = row
+        return attrs
+
+
+class RuleSerializer(Validated):
+    """What is watched for; see `docs/rules.md`."""
+
+    window = SecondsField(min_value=1, max_value=86_400, default=timedelta(minutes=1))
+    hold = SecondsField(min_value=0, max_value=86_400, default=timedelta())
+    thresholds = serializers.DictField(child=serializers.FloatField())
+    tags = serializers.DictField(child=serializers.CharField(allow_blank=True), required=False)
+    level = serializers.ChoiceField(choices=["", *LEVELS], required=False)
+
+    class Meta:
+        model = Rule
+        fields = [
+            "id",
+            "name",
+            "kind",
+            "enabled",
+            "measurement",
+            "field",
+            "tags",
+            "aggregation",
+            "words",
+            "level",
+            "service",
+            "window",
+            "comparison",
+            "thresholds",
+            "recovery",
+            "hold",
+            "group",
+            "server",
+            "advice",
+            "created_at",
+            "changed_at",
+        ]
+        read_only_fields = ["created_at", "changed_at"]
+
+
+class AlertSerializer(serializers.ModelSerializer[Alert]):
+    host = serializers.CharField(source="server.host", read_only=True)
+
+    class Meta:
+        model = Alert
+        fields = [
+            "id",
+            "incident",
+            "rule",
+            "server",
+            "host",
+            "severity",
+            "service",
+            "subject",
+            "title",
+            "value",
+            "limit",
+            "unit",
+            "count",
+            "opened_at",
+            "breached_at",
+            "resolved_at",
+            "resolved_by_hand",
+        ]
+        read_only_fields = fields
+
+
+class EventSerializer(serializers.ModelSerializer[Event]):
+    class Meta:
+        model = Event
+        fields = ["kind", "at", "by", "text"]
+        read_only_fields = fields
+
+
+class IncidentSerializer(serializers.ModelSerializer[Incident]):
+    alerts = AlertSerializer(source="alert_set", many=True, read_only=True)
+    events = EventSerializer(source="event_set", many=True, read_only=True)
+    acknowledged_by = serializers.IntegerField(
+        source="taken_by", read_only=True, help_text="A member's user id; null for a key."
+    )
+
+    class Meta:
+        model = Incident
+        fields = [
+            "id",
+            "title",
+            "severity",
+            "opened_at",
+            "resolved_at",
+            "acknowledged_at",
+            "acknowledged_by",
+            "alerts",
+            "events",
+        ]
+        read_only_fields = fields
+
+
+class ChannelSerializer(Validated):
+    """Where people are told. Secrets of `config` are written, and shown cut."""
+
+    config = serializers.DictField(child=serializers.CharField(allow_blank=True))
+
+    class Meta:
+        model = NotificationChannel
+        fields = ["id", "name", "kind", "config", "enabled", "least_severity", "created_at"]
+        read_only_fields = ["created_at"]
+
+    def to_representation(self, instance: NotificationChannel) -> dict[str, Any]:
+        return {**super().to_representation(instance), "config": config_of(instance)}

@@ -1,0 +1,10 @@
+from rest_framework.routers import SimpleRouter
+
+from alerts.api.views import AlertViewSet, ChannelViewSet, IncidentViewSet, RuleViewSet
+
+router = SimpleRouter()
+router.register("rules", RuleViewSet, "api-rule")
+router.register("alerts", AlertViewSet, "api-alert")
+router.register("incidents", IncidentViewSet, "api-incident")
+router.register("channels", ChannelViewSet, "api-channel")
+urlpatterns = router.urls

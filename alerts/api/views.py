@@ -1,0 +1,143 @@
+"""Rules, alerts, incidents and notification channels for programs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import QuerySet
+from django.utils import timezone
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework.decorators import action
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.serializers import BaseSerializer
+from rest_framework.viewsets import ModelViewSet, ReadOnlyModelViewSet
+
+from accounts.api.auth import AtLeastAdmin, access_of
+from alerts import incidents, rules
+from alerts.api.serializers import (
+    AlertSerializer,
+    ChannelSerializer,
+    IncidentSerializer,
+    RuleSerializer,
+)
+from alerts.models import Alert, Incident, NotificationChannel, Rule, Severity
+from sentinel_site.kit.api import NewestFirst
+
+_FILTERS = [
+    OpenApiParameter("state", enum=["open", "resolved"]),
+    OpenApiParameter("severity", enum=Severity.values),
+    OpenApiParameter("server", int, description="Only of this server."),
+]
+
+
+class RuleViewSet(ModelViewSet[Rule]):
+    """What the organization watches for."""
+
+    queryset = Rule.objects.all()
+    serializer_class = RuleSerializer
+    pagination_class = NewestFirst
+
+    def perform_create(self, serializer: BaseSerializer[Any]) -> None:
+        serializer.instance = rules.save_rule(
+            access_of(self.request),
+            serializer.judged,
+            timezone.now(),  # type: ignore[attr-defined]
+        )
+
+    perform_update = perform_create
+
+    def perform_destroy(self, instance: Rule) -> None:
+        rules.delete_rule(access_of(self.request), instance, timezone.now())
+
+
+class ChannelViewSet(ModelViewSet[NotificationChannel]):
+    """Who is told. Admins change them."""
+
+    queryset = NotificationChannel.objects.all()
+    serializer_class = ChannelSerializer
+    permission_classes = [AtLeastAdmin]
+    pagination_class = NewestFirst
+
+    def perform_create(self, serializer: BaseSerializer[Any]) -> None:
+        serializer.instance = rules.save_channel(
+            access_of(self.request),
+            serializer.judged,  # type: ignore[attr-defined]
+        )
+
+    perform_update = perform_create
+
+    def perform_destroy(self, instance: NotificationChannel) -> None:
+        rules.delete_channel(access_of(self.request), instance)
+
+
+@extend_schema(parameters=_FILTERS)
+class AlertViewSet(ReadOnlyModelViewSet[Alert]):
+    """Stored breaches, newest first."""
+
+    queryset = Alert.objects.select_related("server")
+    serializer_class = AlertSerializer
+    pagination_class = NewestFirst
+
+    def filter_queryset(self, queryset: QuerySet[Alert]) -> QuerySet[Alert]:
+        if self.action != "list":
+            return queryset
+        queryset = _filtered(queryset, self.request)
+        server = self.request.query_params.get("server")
+        return queryset.filter(server=_number("server", server)) if server else queryset
+
+
+@extend_schema(parameters=_FILTERS)
+class IncidentViewSet(ReadOnlyModelViewSet[Incident]):
+    """Alerts that belong together, newest first; what people acknowledge and resolve."""
+
+    queryset = Incident.objects.prefetch_related("alert_set__server", "event_set")
+    serializer_class = IncidentSerializer
+    pagination_class = NewestFirst
+
+    def filter_queryset(self, queryset: QuerySet[Incident]) -> QuerySet[Incident]:
+        if self.action != "list":
+            return queryset
+        queryset = _filtered(queryset, self.request)
+        server = self.request.query_params.get("server")
+        if server:
+            queryset = queryset.filter(alert__server=_number("server", server)).distinct()
+        return queryset
+
+    @extend_schema(
+        request=None, responses={200: IncidentSerializer, 409: OpenApiResponse(description="Taken")}
+    )
+    @action(detail=True, methods=["post"])
+    def acknowledge(self, request: Request, pk: str) -> Response:
+        incident = self.get_object()
+        incidents.acknowledge(incident, access_of(request).user, timezone.now())
+        return Response(IncidentSerializer(self.get_object()).data)
+
+    @extend_schema(
+        request=None,
+        responses={200: IncidentSerializer, 409: OpenApiResponse(description="Resolved already")},
+    )
+    @action(detail=True, methods=["post"])
+    def resolve(self, request: Request, pk: str) -> Response:
+        incident = self.get_object()
+        incidents.resolve(incident, access_of(request).user, timezone.now())
+        return Response(IncidentSerializer(self.get_object()).data)
+
+
+def _filtered(rows: QuerySet[Any, Any], request: Request) -> QuerySet[Any, Any]:
+    state = request.query_params.get("state", "")
+    severity = request.query_params.get("severity", "")
+    if state not in ("", "open", "resolved"):
+        raise ValidationError({"state": "Use open or resolved."})
+    if severity and severity not in Severity.values:
+        raise ValidationError({"severity": f"Use one of {', '.join(Severity.values)}."})
+    if state:
+        rows = rows.filter(resolved_at__isnull=state == "open")
+    return rows.filter(severity=severity) if severity else rows
+
+
+def _number(name: str, text: str) -> int:
+    if not text.isdigit() or len(text) > 18:
+        raise ValidationError({name: "Give a whole number."})
+    return int(text)

@@ -1,0 +1,108 @@
+"""From readings to alerts: what one evaluation of one tenant changes.
+
+`chronos` and `aeolus` read; here the readings of all rules are judged against the limits, compared
+with what is pending and open, and only the differences are written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from alerts import incidents
+from alerts.models import Alert, Pending, Rule, Severity
+from alerts.thresholds import Limits, judge
+from alerts.wording import number
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One number that a rule looks at, and whose it is. `explained` goes before the limit."""
+
+    server: int
+    value: float
+    service: str
+    subject: str
+    unit: str = ""
+    explained: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+def fingerprint(rule: Rule, server: int, tags: Mapping[str, str]) -> str:
+    """Rule, server and tags as one short text; it names a series of alerts."""
+    text = json.dumps([rule.pk, server, sorted(tags.items())], separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:40]
+
+
+def limits_of(rule: Rule) -> Limits:
+    return Limits(rule.comparison, rule.thresholds, rule.recovery)
+
+
+def settle(readings: Mapping[Rule, Iterable[Reading]], at: datetime) -> None:
+    """Open, count, raise, lower and resolve what these readings mean at this slot.
+
+    A series without a reading stays as it is: no data is not good news. Call it in a transaction.
+    """
+    rules = list(readings)
+    open_alerts = {
+        alert.fingerprint: alert
+        for alert in Alert.objects.filter(rule__in=rules, resolved_at=None).select_related(
+            "incident"
+        )
+    }
+    pending = {one.fingerprint: one for one in Pending.objects.filter(rule__in=rules)}
+    counted: list[Alert] = []
+    begun: list[Pending] = []
+    ended: list[int] = []
+    for rule, found in readings.items():
+        limits = limits_of(rule)
+        for reading in found:
+            name = fingerprint(rule, reading.server, reading.tags)
+            alert, waiting = open_alerts.get(name), pending.get(name)
+            breach = judge(limits, reading.value, is_open=alert is not None)
+            if breach is None:
+                if waiting is not None:
+                    ended.append(waiting.pk)
+                if alert is not None:
+                    incidents.recover(alert, reading.value, at)
+                continue
+            if waiting is None:
+                waiting = Pending(rule=rule, fingerprint=name, since=at)
+                begun.append(waiting)
+            if alert is not None:
+                alert.count += 1
+                alert.value, alert.limit, alert.breached_at = reading.value, breach.limit, at
+                counted.append(alert)
+                incidents.note_severity(alert, Severity(breach.severity), at)
+            elif at - waiting.since >= rule.hold:
+                limit = number(breach.limit, reading.unit)
+                incidents.open_or_count(
+                    incidents.Found(
+                        rule=rule,
+                        fingerprint=name,
+                        reading=reading.value,
+                        limit=breach.limit,
+                        severity=Severity(breach.severity),
+                        server=reading.server,
+                        service=reading.service,
+                        subject=reading.subject,
+                        unit=reading.unit,
+                        text=f"{reading.explained} (limit {rule.comparison} {limit})".strip(),
+                        held_since=waiting.since,
+                    ),
+                    at,
+                )
+    Pending.objects.bulk_create(begun, ignore_conflicts=True)
+    Pending.objects.filter(pk__in=ended).delete()
+    Alert.objects.bulk_update(counted, ["count", "value", "limit", "breached_at"], batch_size=500)
+
+
+def resolve_orphans(at: datetime) -> None:
+    """An alert whose rule was switched off or deleted can't recover; it ends here."""
+    orphans = Alert.objects.filter(resolved_at=None).exclude(rule__enabled=True)
+    for alert in orphans.select_related("incident"):
+        incidents.resolve_alert(alert, at, "Its rule was switched off or deleted.")
+    Pending.objects.exclude(rule__enabled=True).delete()

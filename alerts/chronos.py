@@ -1,0 +1,124 @@
+"""Metric rules of one tenant at one instant: read, judge, open or resolve."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from accounts.models import Tenant
+from accounts.timers import wake
+from alerts import breaches, live
+from alerts.breaches import Reading
+from alerts.models import Alert, Pending, Rule
+from alerts.wording import number, span, subject_of, unit_of
+from clouds import servers
+from clouds.models import Server
+from metrics import queries
+
+OPEN_LOOK = timedelta(minutes=1)  # how often a tenant with something open is looked at anyway
+
+
+def evaluate(tenant: Tenant, rules: list[Rule], watched: list[Server], at: datetime) -> None:
+    """Judge the metric and silence rules at this slot; call it in a transaction."""
+    heard = queries.last_seen(tenant.pk)
+    silent = _silence(watched, heard, at)
+    measured = functools.cache(functools.partial(_measured, tenant.pk, at))
+    readings: dict[Rule, Iterable[Reading]] = {}
+    for rule in rules:
+        if rule.kind == Rule.Kind.SILENCE:
+            readings[rule] = _in_scope(rule, watched, silent)
+        elif rule.kind == Rule.Kind.METRIC:
+            readings[rule] = _in_scope(rule, watched, measured(question_of(rule)))
+    breaches.settle(readings, at)
+    _wake_later(tenant, watched, heard, at)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a metric rule asks of the store; rules that ask the same share one answer."""
+
+    measurement: str
+    field: str
+    tags: tuple[tuple[str, str], ...]
+    aggregation: str
+    window: timedelta
+
+
+def question_of(rule: Rule) -> Question:
+    tags = tuple(sorted(rule.tags.items()))
+    return Question(rule.measurement, rule.field, tags, rule.aggregation, rule.window)
+
+
+def _measured(tenant_id: int, at: datetime, ask: Question) -> list[Reading]:
+    """One query of the store for all servers of the tenant."""
+    found = queries.window(
+        tenant_id,
+        ask.measurement,
+        ask.field,
+        since=at - ask.window,
+        until=at + timedelta(milliseconds=1),
+        agg=ask.aggregation,
+        tags=dict(ask.tags),
+    )
+    unit = unit_of(ask.measurement, ask.field) if ask.aggregation != "count" else ""
+    label = Rule.Aggregation(ask.aggregation).label
+    what = f"{label} of {ask.measurement} {ask.field} over {span(ask.window)}"
+    return [
+        Reading(
+            server=one.server_id,
+            value=one.value,
+            service=dict(one.tags).get("service", "system"),
+            subject=subject_of(ask.measurement, ask.field, dict(one.tags)),
+            unit=unit,
+            explained=f"{what} is {number(one.value, unit)}",
+            tags=dict(one.tags),
+        )
+        for one in found
+    ]
+
+
+def _silence(watched: list[Server], heard: dict[int, datetime], at: datetime) -> list[Reading]:
+    """How long each server's report is overdue, in seconds; sets its status on the way."""
+    readings = []
+    for server in servers.note_silence(heard, at):
+        live.announce_on_commit("server", server.pk)
+    for server in watched:
+        quiet = at - heard.get(server.pk, server.registered_at)
+        readings.append(
+            Reading(
+                server=server.pk,
+                value=(quiet - server.silent_after).total_seconds(),
+                service="agent",
+                subject="reports",
+                unit="seconds",
+                explained=f"No report for {span(quiet)}",
+            )
+        )
+    return readings
+
+
+def _in_scope(rule: Rule, watched: list[Server], found: Iterable[Reading]) -> list[Reading]:
+    wanted = {
+        server.pk
+        for server in watched
+        if rule.server_id in (None, server.pk) and rule.group_id in (None, server.group_id)
+    }
+    return [reading for reading in found if reading.server in wanted]
+
+
+def _wake_later(
+    tenant: Tenant, watched: list[Server], heard: dict[int, datetime], at: datetime
+) -> None:
+    """Without new data, look again when a server becomes silent or while something is open."""
+    deadlines = [
+        heard[server.pk] + server.silent_after
+        for server in watched
+        if server.pk in heard and server.silent_after > queries.ACTIVE
+    ]
+    times = [deadline for deadline in deadlines if deadline > at]
+    if Alert.objects.filter(resolved_at=None).exists() or Pending.objects.exists():
+        times.append(at + OPEN_LOOK)
+    if times:
+        wake(tenant.schema_name, min(times))

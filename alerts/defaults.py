@@ -1,0 +1,90 @@
+"""What a new tenant watches for from the first minute: rules as data, and its owner's mailbox."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from accounts.models import User
+from alerts.models import NotificationChannel, Rule
+
+MINUTE = timedelta(minutes=1)
+
+RULES: tuple[dict[str, Any], ...] = (
+    {
+        "name": "Server silent",
+        "kind": Rule.Kind.SILENCE,
+        "thresholds": {"critical": 0},
+        "advice": "Check power and network of the server, then `sentinella status` on it.",
+    },
+    {
+        "name": "Processor busy",
+        "measurement": "cpu",
+        "field": "percent",
+        "window": 5 * MINUTE,
+        "hold": 5 * MINUTE,
+        "thresholds": {"warning": 90, "error": 98},
+        "recovery": 85,
+        "advice": "See which process takes it under Vital signs; `top` on the server names it too.",
+    },
+    {
+        "name": "Memory short",
+        "measurement": "memory",
+        "field": "percent",
+        "window": 2 * MINUTE,
+        "hold": 2 * MINUTE,
+        "thresholds": {"warning": 90, "critical": 97},
+        "recovery": 87,
+        "advice": "Find what grew under Vital signs before the kernel starts to kill processes.",
+    },
+    {
+        "name": "Disk filling up",
+        "measurement": "disk",
+        "field": "percent",
+        "aggregation": Rule.Aggregation.LAST,
+        "window": 5 * MINUTE,
+        "thresholds": {"warning": 85, "critical": 95},
+        "recovery": 83,
+        "advice": "Look for large logs, images and core dumps: `du -xh --max-depth=2 / | sort -h`.",
+    },
+    {
+        "name": "Inodes running out",
+        "measurement": "disk",
+        "field": "inodes_percent",
+        "aggregation": Rule.Aggregation.LAST,
+        "window": 5 * MINUTE,
+        "thresholds": {"warning": 85, "critical": 95},
+        "recovery": 83,
+        "advice": "Many small files: look at sessions, caches and mail queues.",
+    },
+    {
+        "name": "Load high",
+        "measurement": "load",
+        "field": "load_per_core",
+        "window": 5 * MINUTE,
+        "hold": 5 * MINUTE,
+        "thresholds": {"warning": 2, "error": 4},
+        "recovery": 1.5,
+        "advice": "More work waits than cores can take. If processors idle, look at disk latency.",
+    },
+    {
+        "name": "Critical log events",
+        "kind": Rule.Kind.EVENT,
+        "level": "critical",
+        "aggregation": Rule.Aggregation.COUNT,
+        "window": 5 * MINUTE,
+        "comparison": Rule.Comparison.AT_LEAST,
+        "thresholds": {"error": 1},
+        "advice": "Read the lines under Logs; the first one usually names the cause.",
+    },
+)
+
+
+def install(owner: User | None) -> None:
+    """Put the default rules and an e-mail channel to the owner into the current schema."""
+    for rule in RULES:
+        Rule.objects.get_or_create(name=rule["name"], defaults=rule)
+    if owner is not None:
+        NotificationChannel.objects.get_or_create(
+            name=f"E-mail to {owner}", defaults={"kind": "email", "config": {"to": owner.email}}
+        )

@@ -1,0 +1,153 @@
+"""Forms of alerts: rules and notification channels."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Any
+
+from django import forms
+
+from agent_client.wire import LEVELS
+from alerts import notifiers
+from alerts.models import NotificationChannel, Rule, Severity
+from alerts.wording import span
+
+_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d)?\s*")
+_UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+
+
+class SpanField(forms.CharField):
+    """A span as people write it: `20 s`, `5 min`, `1 h 30 min`; a bare number is seconds."""
+
+    def to_python(self, value: Any) -> Any:
+        text = super().to_python(value)
+        if not text:
+            return timedelta()
+        parts = list(_PART.finditer(text.lower()))
+        if not parts or "".join(part[0] for part in parts) != text.lower():
+            raise forms.ValidationError("Write a span like 20 s, 5 min or 1 h.")
+        return timedelta(seconds=sum(float(part[1]) * _UNITS[part[2] or ""] for part in parts))
+
+    def prepare_value(self, value: Any) -> Any:
+        return span(value) if isinstance(value, timedelta) else value
+
+
+class TagsField(forms.CharField):
+    """Tags as `name=value`, separated by commas."""
+
+    def to_python(self, value: Any) -> Any:
+        text = super().to_python(value)
+        pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+        if not all(name.strip() and equals for name, equals, _ in pairs):
+            raise forms.ValidationError("Write tags as mount=/var, fstype=ext4.")
+        return {name.strip(): tag.strip() for name, _, tag in pairs}
+
+    def prepare_value(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return ", ".join(f"{name}={tag}" for name, tag in value.items())
+        return value
+
+
+class RuleForm(forms.ModelForm[Rule]):
+    """A rule; its limits are one number per severity, at least one of them."""
+
+    tags = TagsField(required=False, help_text="mount=/var")
+    window = SpanField(label="Over")
+    hold = SpanField(label="For at least", required=False)
+    level = forms.ChoiceField(
+        choices=[("", "Any level"), *((name, name.capitalize()) for name in LEVELS)],
+        required=False,
+        label="Level, or worse",
+    )
+
+    class Meta:
+        model = Rule
+        fields = [
+            "name",
+            "kind",
+            "enabled",
+            "measurement",
+            "field",
+            "tags",
+            "aggregation",
+            "words",
+            "level",
+            "service",
+            "window",
+            "comparison",
+            "recovery",
+            "hold",
+            "group",
+            "server",
+            "advice",
+        ]
+        widgets = {"advice": forms.Textarea(attrs={"rows": 3})}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for severity in Severity:
+            self.fields[severity.value] = forms.FloatField(
+                label=severity.label,
+                required=False,
+                initial=self.instance.thresholds.get(severity.value),
+            )
+
+    def severity_fields(self) -> list[forms.BoundField]:
+        return [self[severity.value] for severity in Severity]
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or {}
+        self.instance.thresholds = {
+            severity.value: cleaned[severity.value]
+            for severity in Severity
+            if cleaned.get(severity.value) is not None
+        }
+        return cleaned
+
+    def _update_errors(self, errors: Any) -> None:
+        """What the model says of `thresholds` belongs to the form as a whole."""
+        found = getattr(errors, "error_dict", {})
+        if "thresholds" in found:
+            self.add_error(None, found.pop("thresholds"))
+        super()._update_errors(errors)  # type: ignore[misc]
+
+
+class ChannelForm(forms.ModelForm[NotificationChannel]):
+    """A channel of one kind; the fields of its configuration are the notifier's."""
+
+    class Meta:
+        model = NotificationChannel
+        fields = ["name", "enabled", "least_severity"]
+
+    def __init__(self, *args: Any, kind: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.instance.kind = kind
+        self.notifier = notifiers.by_name(kind)
+        for field in self.notifier.fields if self.notifier else ():
+            kept = self.instance.config.get(field.name, "")
+            self.fields[f"config_{field.name}"] = forms.CharField(
+                label=field.label,
+                help_text="Leave empty to keep the present one."
+                if field.secret and kept
+                else field.help,
+                initial="" if field.secret else kept,
+                required=not (field.secret and kept),
+            )
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or {}
+        given = {
+            name.removeprefix("config_"): value
+            for name, value in cleaned.items()
+            if name.startswith("config_") and value
+        }
+        self.instance.config = {**self.instance.config, **given}
+        return cleaned
+
+    def _update_errors(self, errors: Any) -> None:
+        """What the notifier says of the configuration belongs to its first field."""
+        found = getattr(errors, "error_dict", {})
+        if "config" in found and self.notifier:
+            self.add_error(f"config_{self.notifier.fields[0].name}", found.pop("config"))
+        super()._update_errors(errors)  # type: ignore[misc]

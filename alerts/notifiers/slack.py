@@ -1,0 +1,82 @@
+"""Slack, by an incoming webhook (https://api.slack.com/messaging/webhooks)."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+import urllib3
+
+from alerts.notifiers.base import Field, Message, Undelivered
+
+_pool = urllib3.PoolManager(timeout=urllib3.Timeout(connect=5, read=10), retries=False, maxsize=4)
+_COLORS = {"critical": "#d63939", "error": "#e8590c", "warning": "#f59f00", "info": "#4299e1"}
+_RESOLVED = "#2fb344"
+
+
+class Slack:
+    """One message a transition. The key goes along in X-Idempotency-Key."""
+
+    name = "slack"
+    label = "Slack"
+    fields = (Field("url", "Webhook URL", "From Slack: Apps, Incoming Webhooks.", secret=True),)
+
+    def errors(self, config: dict[str, Any]) -> list[str]:
+        url = urlsplit(str(config.get("url", "")))
+        if url.scheme not in ("http", "https") or not url.hostname:
+            return ["Give the whole webhook URL, beginning with https://."]
+        return []
+
+    def public(self, config: dict[str, Any]) -> dict[str, Any]:
+        return {"url": f"{urlsplit(str(config.get('url', ''))).hostname}/…"}
+
+    def send(self, config: dict[str, Any], message: Message) -> None:
+        try:
+            response = _pool.request(
+                "POST",
+                config["url"],
+                body=json.dumps(_payload(message)),
+                headers={
+                    "Content-Type": "application/json",
+                    "X-Idempotency-Key": message.key,
+                },
+                redirect=False,
+            )
+        except urllib3.exceptions.HTTPError as error:
+            raise Undelivered(f"{type(error).__name__}: {error}") from error
+        if response.status >= 300:
+            raise Undelivered(
+                f"Slack answered {response.status}: {response.data[:200].decode(errors='replace')}",
+                retry_after=_seconds(response.headers.get("Retry-After")),
+                for_good=response.status in (400, 403, 404, 410),
+            )
+
+
+def _payload(message: Message) -> dict[str, Any]:
+    state = "Resolved" if message.is_resolved else message.severity.capitalize()
+    title = f"{state}: {message.title} on {message.server}"
+    lines = [f"*<{message.link}|{_escape(title)}>*", _escape(message.text)]
+    if message.advice and not message.is_resolved:
+        lines.append(f"_{_escape(message.advice)}_")
+    return {
+        "text": title,
+        "attachments": [
+            {
+                "color": _RESOLVED if message.is_resolved else _COLORS[message.severity],
+                "blocks": [
+                    {"type": "section", "text": {"type": "mrkdwn", "text": "\n".join(lines)[:2900]}}
+                ],
+            }
+        ],
+    }
+
+
+def _escape(text: str) -> str:
+    """Slack's three control characters (https://api.slack.com/reference/surfaces/formatting)."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _seconds(value: str | None) -> timedelta | None:
+    return timedelta(seconds=min(int(value), 3600)) if value and value.isdigit() else None

@@ -1,0 +1,25 @@
+"""What lower apps tell: a new tenant, stored data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.dispatch import receiver
+from metrics.signals import stored
+
+from accounts.models import User
+from accounts.signals import tenant_provisioned
+from alerts import defaults, live
+
+
+@receiver(tenant_provisioned)
+def give_defaults(owner: User | None, **_: Any) -> None:
+    """A new tenant watches and tells from its first minute."""
+    defaults.install(owner)
+
+
+@receiver(stored)
+def hint_at_what_came(schema: str, kinds: frozenset[str], **_: Any) -> None:
+    """Open pages look again at what a report changed."""
+    for kind in kinds:
+        live.announce(schema, kind)

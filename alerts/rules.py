@@ -1,0 +1,45 @@
+"""Change what is watched for, and who is told; each change is in the audit log."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.db import transaction
+
+from accounts.access import Access, audit
+from accounts.timers import wake
+from alerts.models import NotificationChannel, Pending, Rule
+
+
+@transaction.atomic
+def save_rule(access: Access, rule: Rule, at: datetime) -> Rule:
+    """Store a validated rule. What was pending under its old terms begins anew."""
+    verb = "rule.changed" if rule.pk else "rule.added"
+    rule.changed_at = at
+    rule.save()
+    Pending.objects.filter(rule=rule).delete()
+    audit(access, verb, rule)
+    wake(access.tenant.schema_name, at)
+    return rule
+
+
+@transaction.atomic
+def delete_rule(access: Access, rule: Rule, at: datetime) -> None:
+    """Delete it; its open alerts end at the next evaluation."""
+    audit(access, "rule.deleted", rule)
+    rule.delete()
+    wake(access.tenant.schema_name, at)
+
+
+@transaction.atomic
+def save_channel(access: Access, channel: NotificationChannel) -> NotificationChannel:
+    verb = "channel.changed" if channel.pk else "channel.added"
+    channel.save()
+    audit(access, verb, channel, kind=channel.kind)
+    return channel
+
+
+@transaction.atomic
+def delete_channel(access: Access, channel: NotificationChannel) -> None:
+    audit(access, "channel.deleted", channel)
+    channel.delete()

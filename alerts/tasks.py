@@ -1,0 +1,45 @@
+"""Thin tasks: evaluation on a short beat, deliveries as soon as there are any."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import partial
+
+from celery import shared_task
+from django.conf import settings
+from django.utils import timezone
+
+from accounts import timers
+from alerts import dispatch, evaluation
+from metrics import queries
+from sentinel_site.kit.tenancy import for_each_tenant
+
+SHARD = 50
+EXPIRES = 60
+
+
+@shared_task
+def evaluate_due() -> None:
+    """Claim the tenants with new data or a timer due and send them out in shards."""
+    now = timezone.now()
+    schemas = timers.claim_due(now, queries.active_tenants(now))
+    at = slot(now).isoformat()
+    for start in range(0, len(schemas), SHARD):
+        evaluate.apply_async((schemas[start : start + SHARD], at), expires=EXPIRES)
+
+
+@shared_task
+def evaluate(schemas: list[str], at: str) -> None:
+    """The slot, not now(): a rerun is the same run."""
+    for_each_tenant(schemas, partial(evaluation.evaluate, datetime.fromisoformat(at)))
+
+
+@shared_task
+def notify(schemas: list[str]) -> None:
+    for_each_tenant(schemas, lambda: dispatch.deliver_due(timezone.now()))
+
+
+def slot(now: datetime) -> datetime:
+    """The nearest multiple of the tick: evaluations are a tick apart, whatever the jitter."""
+    tick = settings.TICK.total_seconds()
+    return datetime.fromtimestamp(round(now.timestamp() / tick) * tick, UTC)

@@ -1,0 +1,25 @@
+"""What is wrong, below an organization's mount point."""
+
+from django.urls import path
+
+from alerts import views
+
+app_name = "alerts"
+urlpatterns = [
+    path("alerts/", views.incident_list, name="list"),
+    path("alerts/open/", views.open_list, name="open"),
+    path("alerts/fleet/", views.fleet, name="fleet"),
+    path("alerts/for-server/<int:pk>/", views.for_server, name="for-server"),
+    path("incidents/<int:pk>/", views.incident, name="incident"),
+    path("incidents/<int:pk>/acknowledge/", views.acknowledge, name="acknowledge"),
+    path("incidents/<int:pk>/resolve/", views.resolve, name="resolve"),
+    path("rules/", views.rule_list, name="rules"),
+    path("rules/new/", views.rule_new, name="rule-new"),
+    path("rules/<int:pk>/", views.rule_edit, name="rule"),
+    path("rules/<int:pk>/delete/", views.rule_delete, name="rule-delete"),
+    path("channels/", views.channel_list, name="channels"),
+    path("channels/new/<slug:kind>/", views.channel_new, name="channel-new"),
+    path("channels/<int:pk>/", views.channel_edit, name="channel"),
+    path("channels/<int:pk>/test/", views.channel_test, name="channel-test"),
+    path("channels/<int:pk>/delete/", views.channel_delete, name="channel-delete"),
+]

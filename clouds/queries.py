@@ -1,0 +1,63 @@
+"""Reads of clouds for pages and other apps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.db.models import QuerySet
+
+from clouds.models import CloudGroup, Server, Service
+
+
+@dataclass(frozen=True)
+class Project:
+    """An OpenStack project's services on one server: "nova 1/6 down"."""
+
+    name: str
+    services: list[Service]
+
+    @property
+    def total(self) -> int:
+        return len(self.services)
+
+    @property
+    def down(self) -> int:
+        return sum(service.is_down for service in self.services)
+
+    @property
+    def state(self) -> str:
+        return "down" if self.down else "up"
+
+
+def fleet() -> QuerySet[Server]:
+    """All servers that are still watched, by name."""
+    return (
+        Server.objects.exclude(status=Server.Status.RETIRED)
+        .select_related("group")
+        .order_by("host", "pk")
+    )
+
+
+def groups() -> QuerySet[CloudGroup]:
+    return CloudGroup.objects.order_by("name")
+
+
+def by_agent(agent_id: UUID | None) -> Server | None:
+    """The server of this agent, once it has reported."""
+    return Server.objects.filter(agent_id=agent_id).first() if agent_id else None
+
+
+def projects(server: Server) -> list[Project]:
+    """Services by project: those with something down first."""
+    found: dict[str, list[Service]] = {}
+    for service in server.service_set.order_by("project", "name"):
+        found.setdefault(service.project or "other", []).append(service)
+    rows = [Project(name, services) for name, services in found.items()]
+    return sorted(rows, key=lambda project: (-project.down, project.name))
+
+
+def hosts(server_ids: Iterable[int]) -> dict[int, str]:
+    """Host names by id."""
+    return dict(Server.objects.filter(pk__in=set(server_ids)).values_list("pk", "host"))

@@ -1,0 +1,95 @@
+"""What happens to a server: it registers, says what it is, falls silent, comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import IntegrityError, transaction
+
+from clouds.models import Server, seen_long_ago
+
+
+def register(
+    agent_id: UUID | None,
+    host: str,
+    at: datetime,
+    *,
+    interval: timedelta = timedelta(seconds=60),
+    version: str = "",
+) -> Server:
+    """The server that this agent (without one: this host) is, made if it is new.
+
+    Calling it again only notes a new host name, interval or agent version. Two callers at once
+    get the same server.
+    """
+    known = _find(agent_id, host)
+    if known is None:
+        try:
+            with transaction.atomic():
+                return Server.objects.create(
+                    agent_id=agent_id,
+                    host=host,
+                    interval=interval,
+                    agent_version=version[:40],
+                    registered_at=at,
+                    status_since=at,
+                )
+        except IntegrityError:
+            known = _find(agent_id, host)
+            if known is None:
+                raise
+    _update(known, host=host, interval=interval, agent_version=version[:40] or known.agent_version)
+    return known
+
+
+def note_specs(server: Server, specs: Mapping[str, Any]) -> None:
+    """Keep what the server says it is made of; what it does not mention stays."""
+    merged = {**server.specs, **specs}
+    openstack = merged.get("openstack")
+    release = str(openstack.get("version", ""))[:60] if isinstance(openstack, dict) else ""
+    _update(server, specs=merged, openstack_release=release or server.openstack_release)
+
+
+def note_silence(last_seen: Mapping[int, datetime], now: datetime) -> list[Server]:
+    """Turn servers `silent` that were not heard for too long, and `up` that are heard again.
+
+    Maintenance, blackout and retirement are people's words and stay. `last_seen` is when each
+    server's last report came in. Returns the servers that changed, with their new status.
+    """
+    watched = Server.objects.filter(status__in=[Server.Status.UP, Server.Status.SILENT])
+    changed = []
+    for server in watched:
+        heard = last_seen.get(server.pk, server.registered_at)
+        silent = seen_long_ago(server, heard, now)
+        status = Server.Status.SILENT if silent else Server.Status.UP
+        if server.status == status:
+            continue
+        since = heard + server.silent_after if silent else heard
+        claimed = Server.objects.filter(pk=server.pk, status=server.status)
+        if claimed.update(status=status, status_since=since):
+            server.status, server.status_since = status, since
+            changed.append(server)
+    return changed
+
+
+def set_health(server_id: int, worst: str | None) -> None:
+    """Keep the severity of the worst open alert where lists of servers find it."""
+    health = Server.Health(str(worst)) if worst else Server.Health.OK
+    Server.objects.filter(pk=server_id).exclude(health=health).update(health=health)
+
+
+def _find(agent_id: UUID | None, host: str) -> Server | None:
+    if agent_id is not None:
+        return Server.objects.filter(agent_id=agent_id).first()
+    return Server.objects.filter(agent_id=None, host=host).first()
+
+
+def _update(server: Server, **values: Any) -> None:
+    changed = {name: value for name, value in values.items() if getattr(server, name) != value}
+    if changed:
+        Server.objects.filter(pk=server.pk).update(**changed)
+        for name, value in changed.items():
+            setattr(server, name, value)

@@ -1,0 +1,95 @@
+"""From the bytes of a request to plain JSON values, with bounded memory and time."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from typing import Any
+
+import msgspec
+
+from agent_client import wire
+from sentinel_site.kit.problems import Problem
+
+
+class TooLarge(Problem):
+    status, code, title = 413, "too-large", "The request is too large"
+
+
+class UnknownEncoding(Problem):
+    status, code, title = 415, "unknown-encoding", "This content encoding is not understood"
+    headers = {"Accept-Encoding": "gzip, identity"}
+
+
+class NotCompressed(Problem):
+    status, code, title = 400, "not-gzip", "The body is not what Content-Encoding says"
+
+
+class NotJSON(Problem):
+    status, code, title = 400, "not-json", "The body is not JSON"
+
+
+class TooDeep(Problem):
+    status, code, title = 400, "too-deep", "The body is nested too deeply"
+
+
+def check_length(length: int) -> None:
+    """Refuse by Content-Length, before anything is read. Raises TooLarge."""
+    if length > wire.MAX_BODY:
+        raise TooLarge(_limit(f"It has {length} bytes"), limit=wire.MAX_BODY)
+
+
+def decompress(body: bytes, encoding: str) -> bytes:
+    """The plain body; what unpacks to more than the limit is never unpacked whole.
+
+    Raises TooLarge, UnknownEncoding or NotCompressed.
+    """
+    check_length(len(body))
+    encoding = encoding.strip().lower()
+    if encoding in ("", "identity"):
+        return body
+    if encoding not in ("gzip", "x-gzip"):
+        raise UnknownEncoding(f"It says {encoding[:40]}; send gzip, or nothing.")
+    unpacker = zlib.decompressobj(wbits=31)
+    try:
+        plain = unpacker.decompress(body, wire.MAX_BODY + 1)
+    except zlib.error as error:
+        raise NotCompressed(f"gzip says: {error}.") from error
+    if len(plain) > wire.MAX_BODY:
+        raise TooLarge(_limit("Unpacked it is larger"), limit=wire.MAX_BODY)
+    if not unpacker.eof:
+        raise NotCompressed("The gzip stream ends too early.")
+    return plain
+
+
+def parse(body: bytes) -> Any:
+    """JSON values. The bare words NaN and Infinity pass, as agents' encoders let them through.
+
+    Raises NotJSON or TooDeep.
+    """
+    try:
+        return msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        return _parse_leniently(body)
+    except RecursionError:
+        raise TooDeep("Nothing here needs more than five levels.") from None
+
+
+def _parse_leniently(body: bytes) -> Any:
+    try:
+        return json.loads(body.decode("utf-8"), parse_int=_integer)
+    except UnicodeDecodeError as error:
+        raise NotJSON(f"It is not UTF-8 at byte {error.start}.") from None
+    except json.JSONDecodeError as error:
+        raise NotJSON(f"{error.msg} at line {error.lineno}, column {error.colno}.") from None
+    except RecursionError:
+        raise TooDeep("Nothing here needs more than five levels.") from None
+
+
+def _integer(digits: str) -> int | float:
+    """Python refuses to read integers of thousands of digits; as a float they are infinite."""
+    return int(digits) if len(digits) < 400 else float(digits)
+
+
+def _limit(what: str) -> str:
+    return f"{what}; at most {wire.MAX_BODY // 1024**2} MiB are taken. Send fewer reports at once."

@@ -1,0 +1,343 @@
+"""The only way out: series, newest values, who was heard when, for pages, rules and the API."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from accounts.models import Tenant
+from metrics import events, isolation, stores
+from metrics.batch import Tags
+from metrics.stores.base import Label, Series, Windowed, is_aggregation
+from sentinel_site.kit.problems import Problem
+
+#: A tenant has new data if something came in within this time.
+ACTIVE = timedelta(minutes=2)
+#: Of a server's newest values only those of its last few reports are shown.
+FRESH = timedelta(minutes=10)
+MAX_POINTS = 2_000
+
+_STEPS = (1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 86400)
+
+#: (measurement, field) that only ever grow until they start again.
+COUNTERS = frozenset(
+    {("disk_io", name) for name in ("read_bytes", "write_bytes", "reads", "writes", "busy_ms")}
+    | {
+        ("network", f"{way}_{what}")
+        for way in ("received", "sent")
+        for what in ("bytes", "packets", "errors", "drops")
+    }
+)
+_BYTES = frozenset({"memory", "swap", "disk"})
+_BYTE_FIELDS = frozenset({"total", "used", "free", "available", "spool_bytes", "memory"})
+
+
+class NotAnAggregation(Problem):
+    status, code, title = 422, "not-an-aggregation", "There is no such aggregation"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One series as charts draw it; times in Unix seconds."""
+
+    name: str
+    label: str
+    unit: str
+    tags: dict[str, str]
+    times: list[float]
+    values: list[float | None]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Series over one span. `step` is the usual distance of two values in seconds."""
+
+    start: float
+    end: float
+    step: float
+    series: list[Line] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Value:
+    """The newest value of one series."""
+
+    value: float
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Averages:
+    """Over a span, in percent; None where nothing is known. Of disks, the fullest."""
+
+    cpu: float | None
+    memory: float | None
+    disk: float | None
+
+
+#: measurement and tags -> field -> value
+Latest = dict[tuple[str, Tags], dict[str, Value]]
+
+
+def is_counter(measurement: str, name: str) -> bool:
+    return (measurement, name) in COUNTERS
+
+
+def default_aggregation(measurement: str, name: str) -> str:
+    return "rate" if is_counter(measurement, name) else "avg"
+
+
+def unit_of(measurement: str, name: str, agg: str = "avg") -> str:
+    """`percent`, `bytes`, `bytes_per_second`, `seconds` or `count`: how a value is written."""
+    if agg == "count":
+        return "count"
+    if "percent" in name or measurement == "cpu":
+        return "percent"
+    if agg == "rate":
+        return "bytes_per_second" if "bytes" in name else "count"
+    if "bytes" in name or (measurement in _BYTES | {"process", "agent"} and name in _BYTE_FIELDS):
+        return "bytes"
+    return "seconds" if name.endswith("seconds") else "count"
+
+
+# -- over time ----------------------------------------------------------------
+
+
+def series(
+    tenant_id: int,
+    server_id: int,
+    measurement: str,
+    field: str | Sequence[str],
+    tags: Mapping[str, str] | None = None,
+    *,
+    start: datetime,
+    end: datetime,
+    points: int = 300,
+    agg: str = "",
+) -> Chart:
+    """One or several fields over time, in at most about `points` values each.
+
+    Without `agg`, gauges are averaged and counters become a rate per second. Buckets begin at
+    multiples of the step, so that a chart does not waver as time goes on.
+    Raises NotAnAggregation.
+    """
+    fields = [field] if isinstance(field, str) else list(field)
+    if agg and not is_aggregation(agg):
+        raise NotAnAggregation("Use avg, min, max, last, sum, count, rate or a percentile as p95.")
+    points = max(1, min(points, MAX_POINTS))
+    step = _step((end - start).total_seconds() / points)
+    first = math.floor(start.timestamp() / step) * step
+    last = max(first + step, math.ceil(end.timestamp() / step) * step)
+    asked: dict[str, list[str]] = {}
+    for name in fields:
+        asked.setdefault(agg or default_aggregation(measurement, name), []).append(name)
+    found: list[tuple[str, Series]] = []
+    for aggregation, names in asked.items():
+        found += [
+            (aggregation, one)
+            for one in stores.current().range(
+                tenant_id,
+                server_id,
+                measurement,
+                names,
+                tags or {},
+                first * 1000,
+                last * 1000,
+                step * 1000,
+                aggregation,
+            )
+        ]
+    found.sort(key=lambda pair: (fields.index(pair[1].column.field), pair[1].column.tags))
+    lines = [_line(one, aggregation) for aggregation, one in found]
+    return Chart(start.timestamp(), end.timestamp(), _distance(lines, step), lines)
+
+
+def sparkline(
+    tenant_id: int,
+    server_id: int,
+    measurement: str,
+    field: str,
+    *,
+    start: datetime,
+    end: datetime,
+    points: int = 48,
+) -> list[float | None]:
+    """One value a step from start to end, None where nothing is known; the first series found."""
+    chart = series(
+        tenant_id, server_id, measurement, field, start=start, end=end, points=points, agg=""
+    )
+    if not chart.series:
+        return []
+    step = _step((end - start).total_seconds() / max(1, points))
+    known = dict(zip(chart.series[0].times, chart.series[0].values, strict=True))
+    first = math.floor(start.timestamp() / step) * step
+    return [known.get(float(at)) for at in range(first, math.ceil(end.timestamp()), step)]
+
+
+def averages(tenant_id: int, server_id: int, start: datetime, end: datetime) -> Averages:
+    """CPU, memory and fullest disk, averaged over the span."""
+
+    def mean(measurement: str) -> float | None:
+        span = max(1, math.ceil((end - start).total_seconds() * 1000))
+        found = stores.current().range(
+            tenant_id,
+            server_id,
+            measurement,
+            ["percent"],
+            {},
+            _ms(start),
+            _ms(start) + span,
+            span,
+            "avg",
+        )
+        return max((one.values[0] for one in found), default=None)
+
+    return Averages(mean("cpu"), mean("memory"), mean("disk"))
+
+
+def events_per_hour(
+    tenant_id: int,
+    start: datetime,
+    end: datetime,
+    server_id: int | None = None,
+    levels: Sequence[str] = ("critical", "error", "warning"),
+) -> Chart:
+    """Log events by level and hour as a chart, worst level first."""
+    hours = events.per_hour(tenant_id, start, end, server_id)
+    times = [hour.at.timestamp() for hour in hours]
+    lines = [
+        Line(
+            level,
+            level.capitalize(),
+            "count",
+            {},
+            times,
+            [float(hour.counts.get(level, 0)) for hour in hours],
+        )
+        for level in levels
+    ]
+    return Chart(times[0] if times else start.timestamp(), end.timestamp(), 3600.0, lines)
+
+
+# -- now ----------------------------------------------------------------------
+
+
+def latest(
+    tenant_id: int,
+    server_ids: Iterable[int],
+    measurements: Iterable[str] | None = None,
+    fresh: timedelta | None = FRESH,
+) -> dict[int, Latest]:
+    """The newest values of each server, by (measurement, tags) and field.
+
+    With `fresh`, without what its newest reports have no more: an unmounted disk, a gone tap.
+    """
+    found = stores.current().latest(tenant_id, server_ids, measurements)
+    newest: dict[int, int] = {}
+    for one in found:
+        newest[one.server_id] = max(newest.get(one.server_id, one.ts), one.ts)
+    result: dict[int, Latest] = {}
+    for one in found:
+        if fresh is not None and newest[one.server_id] - one.ts > fresh / timedelta(milliseconds=1):
+            continue
+        place = (one.column.measurement, one.column.tags)
+        values = result.setdefault(one.server_id, {}).setdefault(place, {})
+        values[one.column.field] = Value(one.value, _time(one.ts))
+    return result
+
+
+def window(
+    tenant_id: int,
+    measurement: str,
+    field: str,
+    *,
+    since: datetime,
+    until: datetime,
+    agg: str,
+    tags: Mapping[str, str] | None = None,
+) -> list[Windowed]:
+    """One aggregation for every server and tag set of a tenant in one query; what rules ask."""
+    if not is_aggregation(agg):
+        raise NotAnAggregation("Use avg, min, max, last, sum, count, rate or a percentile as p95.")
+    return stores.current().window(
+        tenant_id, measurement, field, _ms(since), _ms(until), agg, tags or {}
+    )
+
+
+def labels(tenant_id: int, server_id: int | None = None) -> list[Label]:
+    """Measurements, fields and tags that exist, for forms."""
+    return stores.current().labels(tenant_id, server_id)
+
+
+def last_seen(tenant_id: int) -> dict[int, datetime]:
+    """When each server's last report or log event came in, by the server's clock."""
+    with isolation.only(tenant_id) as cursor:
+        cursor.execute(
+            "SELECT server_id, max(received_at) FROM public.metrics_source"
+            " WHERE tenant_id = %s GROUP BY 1",
+            [tenant_id],
+        )
+        return dict(cursor.fetchall())
+
+
+def active_tenants(now: datetime) -> list[str]:
+    """The schemas of the tenants that sent something within `ACTIVE`."""
+    schemas = dict(
+        Tenant.objects.filter(provisioned_at__isnull=False).values_list("pk", "schema_name")
+    )
+    if not schemas:
+        return []
+    with isolation.only(*schemas) as cursor:
+        cursor.execute(
+            "SELECT DISTINCT tenant_id FROM public.metrics_source WHERE received_at >= %s",
+            [now - ACTIVE],
+        )
+        return sorted(schemas[row[0]] for row in cursor.fetchall())
+
+
+# -- arithmetic ---------------------------------------------------------------
+
+
+def _line(one: Series, agg: str) -> Line:
+    column = one.column
+    return Line(
+        name=column.field,
+        label=column.field.replace("_", " "),
+        unit=unit_of(column.measurement, column.field, agg),
+        tags=dict(column.tags),
+        times=[at / 1000 for at in one.times],
+        values=list(one.values),
+    )
+
+
+def _step(seconds: float) -> int:
+    """The next round number of seconds that is at least this long."""
+    for step in _STEPS:
+        if step >= seconds:
+            return step
+    return math.ceil(seconds / 86_400) * 86_400
+
+
+def _distance(lines: Iterable[Line], step: int) -> float:
+    """How far apart two values usually are: the step, or the interval of reports if longer."""
+    gaps = [
+        later - earlier
+        for line in lines
+        for earlier, later in zip(line.times, line.times[1:], strict=False)
+    ]
+    return max(float(step), statistics.median(gaps)) if gaps else float(step)
+
+
+def _ms(at: datetime) -> int:
+    return math.floor(at.timestamp() * 1000)
+
+
+def _time(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC)

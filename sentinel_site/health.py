@@ -1,0 +1,57 @@
+"""Is the process alive, and is each component ready: for balancers, supervisors and people."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import redis
+from django.conf import settings
+from django.db import Error
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET
+
+from sentinel_site.kit.tenancy import connection
+
+
+@require_GET
+@never_cache
+def healthz(request: HttpRequest) -> HttpResponse:
+    """This process answers; nothing else is asked."""
+    return HttpResponse("ok\n", content_type="text/plain")
+
+
+@require_GET
+@never_cache
+def readyz(request: HttpRequest) -> HttpResponse:
+    """Each component's state and lag in milliseconds; 503 when one that requests need is away."""
+    components = {"database": _timed(_database), "redis": _timed(_redis)}
+    ready = components["database"]["state"] == "up"
+    everything = all(component["state"] == "up" for component in components.values())
+    return JsonResponse(
+        {
+            "state": "up" if everything else "degraded" if ready else "down",
+            "components": components,
+        },
+        status=200 if ready else 503,
+    )
+
+
+def _timed(ask: Callable[[], object]) -> dict[str, Any]:
+    began = time.monotonic()
+    try:
+        ask()
+    except (Error, redis.RedisError) as error:
+        return {"state": "down", "error": type(error).__name__}
+    return {"state": "up", "milliseconds": round((time.monotonic() - began) * 1000, 1)}
+
+
+def _database() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+
+
+def _redis() -> None:
+    redis.Redis.from_url(settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=2).ping()

@@ -1,0 +1,77 @@
+"""What every API view shares: errors as problem documents, and keyset pages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import exceptions
+from rest_framework.pagination import CursorPagination
+from rest_framework.response import Response
+from rest_framework.views import set_rollback
+
+from sentinel_site.kit.problems import (
+    CONTENT_TYPE,
+    NotAuthenticated,
+    NotFound,
+    NotPermitted,
+    Problem,
+    as_problem,
+)
+
+
+class NewestFirst(CursorPagination):
+    """By id, newest first; `?size=` up to 500. Stable while rows arrive."""
+
+    ordering = "-pk"
+    page_size = 100
+    page_size_query_param = "size"
+    max_page_size = 500
+
+
+def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
+    """DRF's errors and ours as problem documents; field errors under `errors`."""
+    problem = as_problem(error)
+    if problem is None and isinstance(error, exceptions.APIException):
+        problem = _from_drf(error)
+    if problem is None:
+        return None
+    set_rollback()
+    return Response(
+        problem.document(),
+        status=problem.status,
+        content_type=CONTENT_TYPE,
+        headers=problem.headers,
+    )
+
+
+def _from_drf(error: exceptions.APIException) -> Problem:
+    headers = {}
+    if isinstance(error, exceptions.NotAuthenticated | exceptions.AuthenticationFailed):
+        return NotAuthenticated()
+    if isinstance(error, exceptions.PermissionDenied):
+        return NotPermitted(str(error.detail))
+    if isinstance(error, exceptions.NotFound):
+        return NotFound()
+    if isinstance(error, exceptions.Throttled):
+        headers["Retry-After"] = str(int(getattr(error, "wait", None) or 0) + 1)
+    if isinstance(error, exceptions.ValidationError):
+        problem = Problem(
+            "One or more fields are not valid; see errors.", errors=_plain(error.get_full_details())
+        )
+        problem.status, problem.code, problem.title = 422, "not-valid", "Some fields are not valid"
+        return problem
+    problem = Problem(str(error.detail), headers=headers)
+    problem.status = error.status_code
+    problem.code = str(getattr(error, "default_code", "error")).replace("_", "-")
+    problem.title = str(getattr(error, "default_detail", error.detail))
+    return problem
+
+
+def _plain(details: Any) -> Any:
+    if isinstance(details, dict) and set(details) == {"message", "code"}:
+        return {"message": str(details["message"]), "code": str(details["code"])}
+    if isinstance(details, dict):
+        return {key: _plain(value) for key, value in details.items()}
+    if isinstance(details, list):
+        return [_plain(value) for value in details]
+    return details
