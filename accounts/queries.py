@@ -46,9 +46,9 @@ def audit_log(tenant: Tenant) -> QuerySet[AuditEntry]:
     return AuditEntry.objects.filter(tenant=tenant).select_related("user", "key")
 
 
-def names(user_ids: Iterable[int]) -> dict[int, str]:
-    """How to call these people, by id."""
-    return {user.pk: str(user) for user in User.objects.filter(pk__in=set(user_ids))}
+def people(user_ids: Iterable[int]) -> dict[int, User]:
+    """These people by id; the retired too, since histories name them."""
+    return User.objects.in_bulk(set(user_ids))
 
 
 def provisioned() -> QuerySet[Tenant]:

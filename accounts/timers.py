@@ -18,10 +18,10 @@ def wake(schema: str, at: datetime) -> None:
     )
 
 
-def claim_due(now: datetime, active: Iterable[int]) -> list[str]:
+def claim_due(now: datetime, active: Iterable[str]) -> list[str]:
     """Schemas of the tenants that sent data lately or whose timer has run down; timers restart."""
     tenants = Tenant.objects.filter(provisioned_at__isnull=False)
-    due = tenants.filter(Q(pk__in=list(active)) | Q(timer_at__lte=now))
+    due = tenants.filter(Q(schema_name__in=list(active)) | Q(timer_at__lte=now))
     schemas = list(due.order_by("pk").values_list("schema_name", flat=True))
     tenants.filter(timer_at__lte=now).update(timer_at=None)
     return schemas

@@ -49,7 +49,7 @@ class TagsField(forms.CharField):
         return value
 
 
-class RuleForm(forms.ModelForm[Rule]):
+class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
     """A rule; its limits are one number per severity, at least one of them."""
 
     tags = TagsField(required=False, help_text="mount=/var")
@@ -113,7 +113,7 @@ class RuleForm(forms.ModelForm[Rule]):
         super()._update_errors(errors)  # type: ignore[misc]
 
 
-class ChannelForm(forms.ModelForm[NotificationChannel]):
+class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
     """A channel of one kind; the fields of its configuration are the notifier's."""
 
     class Meta:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Count, Prefetch, QuerySet
+from django.db.models import Case, Count, F, Max, Prefetch, QuerySet, Value, When
 
 from accounts import queries as accounts
 from alerts.models import Alert, Event, Incident, Notification, NotificationChannel, Rule, Severity
@@ -17,55 +16,100 @@ PAGE = 50
 DAY = timedelta(days=1)
 
 
-def incidents(state: str = "open", severity: str = "", before: int | None = None) -> list[Incident]:
-    """A page of incidents with their alerts: open ones first by what is worst, others by time.
+def incidents(
+    state: str = "open",
+    severity: str = "",
+    *,
+    server_id: int | None = None,
+    before: int | None = None,
+    limit: int = PAGE,
+) -> list[Incident]:
+    """Incidents as pages show them: open ones with the worst first, closed ones by time.
 
-    `before` is the id after which the next page goes on.
+    `before` is the id behind which the next page goes on.
     """
-    found = _with_alerts(Incident.objects.all())
+    found = Incident.objects.filter(resolved_at__isnull=state == "open")
     if severity in Severity.values:
         found = found.filter(severity=severity)
-    if state == "open":
-        rows = list(found.filter(resolved_at=None)[:500])
-        return sorted(rows, key=lambda one: (-Severity(one.severity).rank, -one.pk))
-    if state == "resolved":
-        found = found.filter(resolved_at__isnull=False)
+    if server_id is not None:
+        found = found.filter(alert__server=server_id).distinct()
     if before is not None:
         found = found.filter(pk__lt=before)
-    return list(found.order_by("-pk")[: PAGE + 1])
+    if state == "open":
+        found = found.order_by(_WORST_FIRST, "-pk")
+    return dressed(found[:limit])
 
 
-def _with_alerts(found: QuerySet[Incident]) -> QuerySet[Incident]:
-    alerts = Alert.objects.select_related("server", "rule").order_by("-pk")
-    return found.prefetch_related(Prefetch("alert_set", queryset=alerts))
+_WORST_FIRST = Case(
+    *(When(severity=one.value, then=Value(-one.rank)) for one in Severity), default=Value(0)
+)
 
 
 def incident(pk: int) -> Incident | None:
-    return _with_alerts(Incident.objects.filter(pk=pk)).first()
+    return next(iter(dressed(Incident.objects.filter(pk=pk))), None)
 
 
-def history(row: Incident) -> list[Event]:
-    """Its lines with `person`, the name of who did it, or nothing."""
-    events = list(row.event_set.all())
-    names = accounts.names(event.by for event in events if event.by)
-    for event in events:
-        event.person = names.get(event.by or 0, "")  # type: ignore[attr-defined]
-    return events
+def dressed(found: QuerySet[Incident]) -> list[Incident]:
+    """Incidents with what pages say of them.
 
-
-def deliveries(row: Incident) -> QuerySet[Notification]:
-    return row.notification_set.select_related("channel").order_by("pk")
-
-
-def dress(rows: Iterable[Incident]) -> None:
-    """Give each incident what pages say of it: `acknowledged_by` (a name) and its `server`."""
-    rows = list(rows)
-    names = accounts.names(row.taken_by for row in rows if row.taken_by)
+    `acknowledged_by` is a person, or words for a program; `server` the one that all its alerts
+    are on; `cause` what was first seen; `alert_count`.
+    """
+    alerts = Alert.objects.select_related("server__group", "rule").order_by("pk")
+    rows = list(
+        found.prefetch_related(
+            Prefetch("alert_set", queryset=alerts),
+            Prefetch("event_set", queryset=Event.objects.all()),
+        )
+    )
+    people = accounts.people(row.taken_by for row in rows if row.taken_by)
     for row in rows:
         servers = {alert.server for alert in row.alert_set.all()}
-        row.server = servers.pop() if len(servers) == 1 else None  # type: ignore[attr-defined]
-        taker = names.get(row.taken_by or 0, "a program") if row.acknowledged_at else ""
-        row.acknowledged_by = taker  # type: ignore[attr-defined]
+        said = [event.text for event in row.event_set.all() if event.kind in _SAYS_WHAT]
+        dress: Any = row
+        dress.server = servers.pop() if len(servers) == 1 else None
+        dress.cause = said[-1] if said else ""
+        dress.alert_count = len(row.alert_set.all())
+        dress.acknowledged_by = (
+            people.get(row.taken_by or 0, "a program") if row.acknowledged_at else None
+        )
+    return rows
+
+
+_SAYS_WHAT = (Event.Kind.OPENED, Event.Kind.RAISED, Event.Kind.REOPENED)
+
+
+def history(row: Incident) -> list[dict[str, Any]]:
+    """What happened, newest first, with who was told."""
+    people = accounts.people(event.by for event in row.event_set.all() if event.by)
+    lines: list[dict[str, Any]] = [
+        {
+            "at": event.at,
+            "kind": event.kind,
+            "text": event.text or event.get_kind_display().capitalize(),
+            "by": people.get(event.by or 0),
+            "severity": row.severity if event.kind in _SAYS_WHAT else "",
+        }
+        for event in row.event_set.all()
+    ]
+    for told in row.notification_set.select_related("channel"):
+        if told.state == Notification.State.SENT:
+            text, note = f"{told.channel} was told", told.transition.split(":")[0]
+        elif told.state == Notification.State.FAILED:
+            text, note = f"{told.channel} could not be told", told.error
+        else:
+            text, note = f"{told.channel} is being told", told.error
+        at = told.sent_at or told.created_at
+        lines.append({"at": at, "kind": "told", "text": text, "note": note, "severity": ""})
+    return sorted(lines, key=lambda line: line["at"], reverse=True)
+
+
+def closed_count() -> int:
+    return Incident.objects.filter(resolved_at__isnull=False).count()
+
+
+def last_closed_at() -> datetime | None:
+    return Incident.objects.aggregate(last=Max("resolved_at"))["last"]
 
 
 def open_counts() -> dict[str, int]:
@@ -79,16 +123,10 @@ def open_counts() -> dict[str, int]:
     return {one.value: counts[one] for one in reversed(Severity) if one in counts}
 
 
-def alerts_of(server_id: int, limit: int = 5, *, open_only: bool = False) -> list[Alert]:
-    """The newest alerts of a server."""
-    found = Alert.objects.filter(server=server_id).select_related("incident", "rule", "server")
-    if open_only:
-        found = found.filter(resolved_at=None)
-    return list(found.order_by("-pk")[:limit])
-
-
-def closed_since(server_id: int, since: datetime) -> int:
-    return Alert.objects.filter(server=server_id, resolved_at__gte=since).count()
+def alerts_of(server_id: int, limit: int) -> list[Alert]:
+    """The newest alerts of a server, open ones first."""
+    found = Alert.objects.filter(server=server_id).select_related("server")
+    return list(found.order_by(F("resolved_at").desc(nulls_first=True), "-pk")[:limit])
 
 
 def worst_by_server() -> dict[int, Alert]:
@@ -110,6 +148,25 @@ def state_of(server: Server) -> str:
     if server.status == Server.Status.UP:
         return server.health
     return min(server.status, server.health, key=_STATES.index)
+
+
+def badness(server: Server) -> int:
+    """Sorts servers: the worst state first."""
+    return _STATES.index(state_of(server))
+
+
+def open_alerts_by_server() -> dict[int, int]:
+    rows = Alert.objects.filter(resolved_at=None).values_list("server").annotate(n=Count("pk"))
+    return dict(rows)
+
+
+def alerts_between(server_id: int, start: datetime, end: datetime) -> list[Alert]:
+    """Alerts that were open at some time between these."""
+    return list(
+        Alert.objects.filter(server=server_id, opened_at__lt=end)
+        .exclude(resolved_at__lt=start)
+        .order_by("opened_at")[:200]
+    )
 
 
 def groups_with_state() -> list[dict[str, Any]]:

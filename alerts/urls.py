@@ -6,10 +6,7 @@ from alerts import views
 
 app_name = "alerts"
 urlpatterns = [
-    path("alerts/", views.incident_list, name="list"),
-    path("alerts/open/", views.open_list, name="open"),
-    path("alerts/fleet/", views.fleet, name="fleet"),
-    path("alerts/for-server/<int:pk>/", views.for_server, name="for-server"),
+    path("incidents/", views.incident_list, name="list"),
     path("incidents/<int:pk>/", views.incident, name="incident"),
     path("incidents/<int:pk>/acknowledge/", views.acknowledge, name="acknowledge"),
     path("incidents/<int:pk>/resolve/", views.resolve, name="resolve"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
@@ -12,132 +12,48 @@ from django.views.decorators.http import require_GET, require_POST
 
 from accounts.access import TenantRequest, fetch, permit
 from accounts.models import Role, User
-from alerts import dispatch, incidents, notifiers, queries, rules
+from alerts import dispatch, evidence, incidents, notifiers, queries, rules
 from alerts.forms import ChannelForm, RuleForm
 from alerts.models import Incident, NotificationChannel, Rule, Severity
-from clouds import queries as clouds
-from clouds.models import Server
 from metrics import queries as metrics
+from sentinel_site.kit.fragments import fragment
 from sentinel_site.kit.problems import NotFound
-
-METER_FIELDS = {"cpu": "percent", "memory": "percent", "disk": "percent", "load": "load1"}
-
-
-@require_GET
-@permit(Role.VIEWER)
-def dashboard(request: TenantRequest) -> HttpResponse:
-    return render(request, "dashboard.html", _overview(request))
-
-
-@require_GET
-@permit(Role.VIEWER)
-def fleet(request: TenantRequest) -> HttpResponse:
-    """The dashboard's servers alone, refetched when one of them changed."""
-    return render(request, "alerts/_fleet.html", _overview(request))
-
-
-def _overview(request: TenantRequest) -> dict[str, Any]:
-    servers = list(clouds.fleet())
-    worst = queries.worst_by_server()
-    heard = metrics.last_seen(request.tenant.pk)
-    meters = metrics.meters(request.tenant.pk, [server.pk for server in servers])
-    rows = [
-        {
-            "server": server,
-            "worst": worst.get(server.pk),
-            "heard_at": heard.get(server.pk),
-            "meters": meters.get(server.pk, {}),
-        }
-        for server in servers
-    ]
-    open_incidents = queries.incidents("open")
-    queries.dress(open_incidents)
-    return {
-        "servers": rows,
-        "groups": _by_group(rows),
-        "incidents": open_incidents,
-        "counts": queries.open_counts(),
-        "statuses": {
-            status.value: sum(row["server"].status == status for row in rows)
-            for status in Server.Status
-        },
-        "may_act": request.access.may(Role.MEMBER),
-        "may_manage": request.access.may(Role.ADMIN),
-    }
-
-
-def _by_group(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Servers by cloud group with the group's worst state; those without a group last."""
-    found: dict[int | None, dict[str, Any]] = {}
-    for row in rows:
-        group = row["server"].group
-        part = found.setdefault(group.pk if group else None, {"group": group, "servers": []})
-        part["servers"].append(row)
-    for part in found.values():
-        severities = [row["worst"].severity for row in part["servers"] if row["worst"]]
-        part["worst"] = incidents.worst(severities)
-    return sorted(found.values(), key=lambda part: (part["group"] is None, str(part["group"])))
-
-
-# -- incidents ----------------------------------------------------------------
 
 
 @require_GET
 @permit(Role.VIEWER)
 def incident_list(request: TenantRequest) -> HttpResponse:
-    fragment = request.headers.get("HX-Request") and not request.headers.get("HX-Boosted")
-    template = "alerts/_list.html" if fragment else "alerts/list.html"
-    return render(request, template, _listed(request))
-
-
-def _listed(request: TenantRequest) -> dict[str, Any]:
-    state = request.GET.get("state", "open")
+    if request.GET.get("fragment") == "bell":
+        return render(request, "alerts/_bell.html", {"incidents": queries.incidents(limit=8)})
+    state = "closed" if request.GET.get("state") == "closed" else "open"
     severity = request.GET.get("severity", "")
     before = request.GET.get("before", "")
     rows = queries.incidents(
-        state, severity, int(before) if before.isdigit() and len(before) < 19 else None
+        state,
+        severity,
+        before=int(before) if before.isdecimal() and len(before) < 19 else None,
+        limit=queries.PAGE + 1,
     )
-    more = state != "open" and len(rows) > queries.PAGE
-    rows = rows[: queries.PAGE] if state != "open" else rows
-    queries.dress(rows)
-    return {
-        "incidents": rows,
+    counts = queries.open_counts()
+    query = urlencode({"state": state, "severity": severity})
+    more = len(rows) > queries.PAGE and state == "closed"
+    context = {
+        "incidents": rows[: queries.PAGE],
         "state": state,
         "severity": severity,
-        "severities": list(reversed(Severity)),
-        "counts": queries.open_counts(),
-        "next_before": rows[-1].pk if more else None,
-        "may_act": request.access.may(Role.MEMBER),
+        "open_count": sum(counts.values()),
+        "closed_count": queries.closed_count(),
+        "title": _how_many_open(sum(counts.values())),
+        "closed_at": queries.last_closed_at(),
+        "query": query,
+        "next_url": f"?{query}&before={rows[queries.PAGE - 1].pk}" if more else "",
     }
+    return render(request, fragment(request, "alerts/list.html", list="alerts/_list.html"), context)
 
 
-@require_GET
-@permit(Role.VIEWER)
-def open_list(request: TenantRequest) -> HttpResponse:
-    """The open incidents, short: in the bell and on the dashboard."""
-    rows = queries.incidents("open")
-    queries.dress(rows)
-    return render(
-        request,
-        "alerts/_open.html",
-        {"incidents": rows, "may_act": request.access.may(Role.MEMBER)},
-    )
-
-
-@require_GET
-def for_server(request: TenantRequest, pk: int) -> HttpResponse:
-    """A server's open alerts and its last five, for the server page."""
-    server = fetch(request, Server, pk=pk)
-    return render(
-        request,
-        "alerts/_for_server.html",
-        {
-            "server": server,
-            "open_alerts": queries.alerts_of(pk, 20, open_only=True),
-            "last_alerts": queries.alerts_of(pk, 5),
-            "closed_24h": queries.closed_since(pk, timezone.now() - queries.DAY),
-            "may_act": request.access.may(Role.MEMBER),
-        },
+def _how_many_open(count: int) -> str:
+    return {0: "Nothing is wrong", 1: "One incident is open"}.get(
+        count, f"{count} incidents are open"
     )
 
 
@@ -147,16 +63,21 @@ def incident(request: TenantRequest, pk: int) -> HttpResponse:
     row = queries.incident(pk)
     if row is None:
         raise NotFound
-    queries.dress([row])
+    alerts = sorted(row.alert_set.all(), key=lambda one: -Severity(one.severity).rank)
     context = {
         "incident": row,
-        "alerts": row.alert_set.all(),
-        "events": queries.history(row),
-        "deliveries": queries.deliveries(row),
-        "may_act": request.access.may(Role.MEMBER),
+        "alerts": alerts,
+        "figures": evidence.figures(alerts),
+        "lines": evidence.lines(request.tenant.pk, alerts),
+        "charts": evidence.charts(alerts),
+        "history": queries.history(row),
     }
-    fragment = request.headers.get("HX-Request") and not request.headers.get("HX-Boosted")
-    template = "alerts/_incident.html" if fragment else "alerts/incident.html"
+    template = fragment(
+        request,
+        "alerts/incident.html",
+        incident="alerts/_incident.html",
+        timeline="alerts/_timeline.html",
+    )
     return render(request, template, context)
 
 

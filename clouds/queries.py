@@ -10,6 +10,14 @@ from django.db.models import QuerySet
 
 from clouds.models import CloudGroup, Server, Service
 
+#: What OpenStack stands on; listed after OpenStack's own services.
+BASE = frozenset(
+    {
+        *("apache", "ceph", "haproxy", "libvirt", "libvirtd", "mariadb", "memcached", "mysql"),
+        *("openvswitch", "postgresql", "rabbitmq", "uwsgi"),
+    }
+)
+
 
 @dataclass(frozen=True)
 class Project:
@@ -27,8 +35,14 @@ class Project:
         return sum(service.is_down for service in self.services)
 
     @property
-    def state(self) -> str:
-        return "down" if self.down else "up"
+    def unknown(self) -> int:
+        """Neither up nor down: one that never ran, or could not be looked at."""
+        up = sum(service.state == Service.State.UP for service in self.services)
+        return self.total - up - self.down
+
+    @property
+    def base(self) -> bool:
+        return self.name in BASE
 
 
 def fleet() -> QuerySet[Server]:
@@ -50,14 +64,13 @@ def by_agent(agent_id: UUID | None) -> Server | None:
 
 
 def projects(server: Server) -> list[Project]:
-    """Services by project: those with something down first."""
+    """Services by project: OpenStack's own first, of them those with something down."""
     found: dict[str, list[Service]] = {}
     for service in server.service_set.order_by("project", "name"):
         found.setdefault(service.project or "other", []).append(service)
     rows = [Project(name, services) for name, services in found.items()]
-    return sorted(rows, key=lambda project: (-project.down, project.name))
+    return sorted(rows, key=lambda one: (one.base, -one.down, one.name))
 
 
-def hosts(server_ids: Iterable[int]) -> dict[int, str]:
-    """Host names by id."""
-    return dict(Server.objects.filter(pk__in=set(server_ids)).values_list("pk", "host"))
+def by_id(server_ids: Iterable[int]) -> dict[int, Server]:
+    return Server.objects.in_bulk(set(server_ids))

@@ -2,13 +2,20 @@
 
 from django.urls import URLPattern, URLResolver, include, path
 
-from alerts.views import dashboard
+from alerts import server_pages
+from clouds.urls import urlpatterns as clouds
 
 handler404 = "sentinel_site.kit.problems.not_found"
 
+servers = [
+    *clouds,
+    path("servers/", server_pages.server_list, name="servers"),
+    path("servers/<int:pk>/", server_pages.server, name="server"),
+]
+
 urlpatterns: list[URLPattern | URLResolver] = [
-    path("", dashboard, name="dashboard"),
-    path("", include("clouds.urls")),
+    path("", server_pages.dashboard, name="dashboard"),
+    path("", include((servers, "clouds"))),
     path("", include("metrics.urls")),
     path("", include("alerts.urls")),
     path("", include("accounts.urls")),

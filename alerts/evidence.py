@@ -1,0 +1,89 @@
+"""What an incident's page shows as evidence: figures, series and log lines around its alerts."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+from django.urls import reverse
+
+from alerts.models import Alert, Rule
+from alerts.wording import number, span
+from clouds import queries as clouds
+from metrics import events
+from metrics.events import Matcher
+
+BEFORE = timedelta(minutes=10)
+LINES = 20
+CHARTS = 4
+
+
+def figures(alerts: list[Alert]) -> list[dict[str, str]]:
+    """The value last judged, the limit it is past, and how often it was seen."""
+    if not alerts:
+        return []
+    alert = alerts[0]
+    shown = []
+    if alert.value is not None:
+        late = alert.rule is not None and alert.rule.kind == Rule.Kind.SILENCE
+        label = "Overdue" if late else "Last value"
+        shown.append({"label": label, "value": number(alert.value, alert.unit), "note": ""})
+    if alert.limit is not None and alert.rule is not None:
+        if alert.rule.kind != Rule.Kind.SILENCE:
+            limit = f"{alert.rule.comparison} {number(alert.limit, alert.unit)}"
+            shown.append({"label": "Limit", "value": limit, "note": alert.severity})
+        if alert.rule.hold:
+            shown.append({"label": "For at least", "value": span(alert.rule.hold), "note": ""})
+    shown.append({"label": "Seen", "value": f"{alert.count} times", "note": ""})
+    return shown
+
+
+def charts(alerts: list[Alert]) -> list[dict[str, Any]]:
+    """The series behind the alerts, each once."""
+    found: dict[str, dict[str, Any]] = {}
+    for alert in alerts:
+        rule = alert.rule
+        if rule is None or rule.kind != Rule.Kind.METRIC:
+            continue
+        query = {"server": alert.server_id, "measurement": rule.measurement, "field": rule.field}
+        url = f"{reverse('metrics:chart')}?{urlencode(query)}&range=21600"
+        found.setdefault(
+            url,
+            {
+                "id": f"evidence-{len(found)}",
+                "title": f"{rule.measurement} {rule.field}",
+                "url": url,
+                "unit": alert.unit or "count",
+                "threshold": alert.limit,
+            },
+        )
+    return list(found.values())[:CHARTS]
+
+
+def lines(tenant_id: int, alerts: list[Alert]) -> list[dict[str, Any]]:
+    """Log events of the incident's servers around its begin, worst levels only."""
+    if not alerts:
+        return []
+    begin = min(alert.opened_at for alert in alerts)
+    matcher = Matcher(
+        levels=events.levels_from("error"),
+        server_ids=tuple({alert.server_id for alert in alerts}),
+        start=begin - BEFORE,
+        end=begin + BEFORE,
+    )
+    found = events.search(tenant_id, matcher, limit=LINES).events
+    hosts = clouds.by_id(event.server_id for event in found)
+    return [
+        {
+            "at": event.at,
+            "level": event.level,
+            "message": event.message,
+            "service": event.service,
+            "component": event.component,
+            "request_id": event.request_id,
+            "path": event.path,
+            "server": hosts.get(event.server_id),
+        }
+        for event in found
+    ]

@@ -1,0 +1,3 @@
+from django.http import JsonResponse
+def chart(request): return JsonResponse({})
+def search_context(request, fixed_server=None): return {}
