@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import urlsplit
 
 from django import template
 from django.forms import BoundField
@@ -17,7 +16,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from sentinel_site.kit.tenancy import public_url
+from sentinel_site.kit import tenancy
 
 register = template.Library()
 
@@ -230,7 +229,7 @@ def age(at: datetime | None, stale_after: float | None = None) -> SafeString | s
         _iso(at),
         _exact(at),
         "" if stale_after is None else format_html(' data-stale="{}"', int(stale_after)),
-        format_html(' class="stale"') if stale else "",
+        SafeString(' class="stale"') if stale else "",
         span(since),
     )
 
@@ -329,9 +328,9 @@ def current(context: template.Context, *names: str) -> str:
 
 
 @register.simple_tag
-def public_path(name: str) -> str:
+def public_path(name: str, *args: Any) -> str:
     """The path of a public page from the root of the host, also below an organization's mount."""
-    return urlsplit(public_url(name)).path
+    return tenancy.public_path(name, *args)
 
 
 @register.filter
@@ -368,3 +367,8 @@ def linebreaks_count(text: str) -> int:
 def milliseconds(seconds: float) -> str:
     """ "14 ms", "1.2 s"."""
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
+@register.filter
+def is_past(at: datetime) -> bool:
+    return at <= timezone.now()
