@@ -132,7 +132,7 @@ def number(value: float | None) -> str:
         return NOTHING
     amount = float(value or 0)
     if abs(amount) < 10_000:
-        return f"{amount:,.{0 if amount == int(amount) else _decimals(amount, 2)}f}"
+        return f"{amount:,.{_after_point(amount)}f}"
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if abs(amount) >= size:
             return f"{_digits(amount / size)} {unit}"
@@ -186,6 +186,12 @@ def _decimals(amount: float, most: int) -> int:
         if abs(amount) >= 100 or (most == 1 and abs(amount) >= 10 and amount == int(amount))
         else most
     )
+
+
+def _after_point(amount: float) -> int:
+    if amount == int(amount) or abs(amount) >= 100:
+        return 0
+    return 1 if abs(amount) >= 1 else 2
 
 
 def _is_number(value: object) -> bool:
