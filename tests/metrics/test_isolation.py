@@ -80,8 +80,8 @@ def test_the_tables_owner_is_held_by_the_wall(db, table):
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT relrowsecurity AND relforcerowsecurity,"
-            " pg_get_userbyid(relowner) = current_user, rolsuper OR rolbypassrls FROM pg_class, pg_roles"
-            " WHERE pg_class.oid = %s::regclass AND rolname = current_user",
+            " pg_get_userbyid(relowner) = current_user, rolsuper OR rolbypassrls"
+            " FROM pg_class, pg_roles WHERE pg_class.oid = %s::regclass AND rolname = current_user",
             [f"public.{table}"],
         )
         assert cursor.fetchone() == (True, True, False)

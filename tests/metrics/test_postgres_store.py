@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import statistics
 from collections import defaultdict
 from typing import Any
@@ -286,19 +287,18 @@ def test_of_a_series_given_twice_in_one_report_the_last_value_stays():
 def test_a_range_reads_no_more_partitions_than_it_spans(acme):
     for day in range(4):
         write(acme, 1, BASE + day * DAY, cpu(day))
-    with connection.execute_wrapper(_explain) as _:
+    plans = []
+
+    def explain(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        if "metrics_points" in sql and sql.lstrip().startswith("SELECT"):
+            with context["connection"].connection.cursor() as cursor:
+                cursor.execute("EXPLAIN " + sql, params)
+                plans.append("\n".join(row[0] for row in cursor.fetchall()))
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(explain):
         read(acme, start=BASE + DAY, end=BASE + 2 * DAY)
-    [plan] = _plans
-    assert "metrics_points_" in plan
-    assert len({word for word in plan.split() if word.startswith("metrics_points_2")}) == 1
-
-
-_plans: list[str] = []
-
-
-def _explain(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
-    if "metrics_points" in sql and sql.lstrip().startswith("SELECT"):
-        with context["connection"].connection.cursor() as cursor:
-            cursor.execute("EXPLAIN " + sql, params)
-            _plans.append("\n".join(row[0] for row in cursor.fetchall()))
-    return execute(sql, params, many, context)
+    [plan] = plans
+    assert set(re.findall(r"metrics_points_[0-9]{8}", plan)) == {
+        partitions.POINTS.partition(_day(BASE + DAY))
+    }
