@@ -32,22 +32,27 @@ run: venv frontend ## Start everything on this machine, and print where to look
 
 test: venv-dev frontend ## Run the tests, in parallel, on a PostgreSQL and a Valkey of their own
 	@unset PORT STATE_DIR; exec $(PYTHON) -m sentinel_site.embedded run --fast -- \
-		$(PYTHON) -m pytest -n $(JOBS) -m "not e2e and not rabbitmq" $(ARGS)
+		$(PYTHON) -m pytest -n $(JOBS) --dist loadgroup -m "not e2e and not rabbitmq" $(ARGS)
 
 test-e2e: venv-dev frontend ## Run the end-to-end tests in a real browser (needs chromium)
 	@unset PORT STATE_DIR; exec $(PYTHON) -m sentinel_site.embedded run --fast -- \
 		$(PYTHON) -m pytest -m e2e $(ARGS)
 
 lint: venv-dev ## Check style, types, layers, templates, migrations and locks
-	$(VENV)/bin/ruff check .
-	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy .
-	$(VENV)/bin/lint-imports
-	$(VENV)/bin/djlint templates --check --lint --quiet
-	$(PYTHON) -m sentinel_site.embedded run --fast -- $(PYTHON) manage.py makemigrations --check --dry-run
-	@echo "Locks name no hosts:"
-	@! git grep -nE '"resolved": *"|--(extra-)?index-url|--find-links|^[^#]*@ *https?://' -- \
-		'requirements*.txt' '*package-lock.json' || { echo "error: a lock names a host" >&2; exit 1; }
+	@failed=; \
+	check() { echo "== $$*"; "$$@" || failed="$$failed $$(basename $$1)"; }; \
+	no_hosts() { ! git grep -nE '"resolved": *"|--(extra-)?index-url|--find-links|^[^#]*@ *https?://' \
+		-- 'requirements*.txt' '*package-lock.json'; }; \
+	check $(VENV)/bin/ruff check .; \
+	check $(VENV)/bin/ruff format --check .; \
+	check $(VENV)/bin/mypy .; \
+	check $(VENV)/bin/mypy --python-version 3.10 agent_client; \
+	check $(VENV)/bin/lint-imports; \
+	check $(VENV)/bin/djlint templates --check --lint --quiet; \
+	check $(PYTHON) -m sentinel_site.embedded run --fast -- \
+		$(PYTHON) manage.py makemigrations --check --dry-run; \
+	check no_hosts; \
+	[ -z "$$failed" ] || { echo "error: failed:$$failed" >&2; exit 1; }
 
 format: venv-dev ## Put code and templates into shape
 	$(VENV)/bin/ruff check --fix .

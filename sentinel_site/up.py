@@ -59,6 +59,7 @@ WEB_SECONDS = 60.0
 STEADY_SECONDS = 10.0  # who ran this long is started again at once
 LONGEST_PAUSE = 30.0
 LOG_BYTES = 10 * 1024 * 1024
+STOPPERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stop(BaseException):
@@ -184,17 +185,16 @@ class Supervisor:
 
     def run(self) -> None:
         """Start everything, then keep it running until Stop is raised."""
-        with self._only_one():
-            self._clear_leftovers()
+        with self._only_one(), self._signals() as wake:
             adopt_orphans()
-            with self._signals() as wake:
-                try:
-                    self._start()
-                    self._supervise(wake)
-                except Stop:
-                    say("\nStopping …")
-                finally:
-                    self._stop()
+            try:
+                self._clear_leftovers()
+                self._start()
+                self._supervise(wake)
+            except Stop:
+                say("\nStopping …")
+            finally:
+                self._stop()
 
     # -- starting -------------------------------------------------------------
 
@@ -385,6 +385,8 @@ class Supervisor:
 
     def _stop(self) -> None:
         began = time.monotonic()
+        for number in STOPPERS:
+            signal.signal(number, lambda *_: None)  # stopping is not interrupted
         for service in reversed(self.services):
             service.stop()
         kill_children()
@@ -399,13 +401,13 @@ class Supervisor:
         theirs.setblocking(False)
 
         def stop(number: int, _: FrameType | None) -> None:
-            for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                signal.signal(other, lambda *_: None)  # stopping is not interrupted
+            for other in STOPPERS:
+                signal.signal(other, lambda *_: None)  # asking once is enough
             raise Stop
 
         signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in STOPPERS:
             signal.signal(number, stop)
         with ours, theirs:
             yield ours

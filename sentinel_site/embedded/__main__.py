@@ -7,6 +7,7 @@ REDIS_URL, and ends with the command's status.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import os
 import shutil
 import signal
@@ -20,6 +21,8 @@ from types import FrameType
 
 from sentinel_site.embedded import EmbeddedError, EmbeddedPostgres, EmbeddedValkey
 from sentinel_site.embedded.process import spawn
+
+PREFIX = "sentinella-run-"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -111,11 +114,25 @@ def _directory(state_dir: Path | None) -> Iterator[Path]:
         state_dir.mkdir(parents=True, exist_ok=True)
         yield state_dir.resolve()
         return
-    made = Path(tempfile.mkdtemp(prefix="sentinella-"))
-    try:
-        yield made
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
+    _remove_abandoned()
+    made = Path(tempfile.mkdtemp(prefix=PREFIX))
+    with (made / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            yield made
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+
+
+def _remove_abandoned() -> None:
+    """Remove directories whose run was killed: nobody holds their lock any more."""
+    for lock_path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/lock"):
+        try:
+            with lock_path.open("a") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(lock_path.parent, ignore_errors=True)
+        except OSError:  # in use, another user's, or just being removed
+            continue
 
 
 if __name__ == "__main__":
