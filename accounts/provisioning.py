@@ -35,6 +35,8 @@ _LOCK = 0x5E27_1E11
 
 def provision(tenant: Tenant) -> bool:
     """Give the tenant its schema; False if it had one. May be called again after a crash."""
+    if not connection.in_atomic_block:
+        prepare_template()
     with transaction.atomic():
         row = Tenant.objects.select_for_update().get(pk=tenant.pk)
         if row.provisioned_at is not None:
@@ -71,8 +73,6 @@ def prepare_template() -> Path | None:
 
 def _make_schema(schema: str) -> None:
     dump = _dump_path()
-    if not dump.exists() and not connection.in_atomic_block:
-        prepare_template()
     if dump.exists():
         _replay(dump.read_text(), schema)
     else:

@@ -8,7 +8,7 @@ import math
 import threading
 import time
 import traceback
-from typing import TYPE_CHECKING, Dict, List, Mapping, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Mapping, Sequence, Union
 
 from agent_client.wire import MAX_POINTS, Point, ServiceState
 
@@ -23,18 +23,18 @@ _REPEAT_WARNING_EVERY = 3600.0
 
 
 class Points:
-    """What one collector measured in one cycle, in base units (bytes, seconds, percent 0 to 100)."""
+    """What one collector measured in one cycle; bytes, seconds, percent 0 to 100."""
 
     def __init__(self) -> None:
-        self.points: List[Point] = []
-        self.services: List[ServiceState] = []
-        self.warnings: List[str] = []
+        self.points: list[Point] = []
+        self.services: list[ServiceState] = []
+        self.warnings: list[str] = []
 
     def add(
         self,
         measurement: str,
-        fields: Mapping[str, Optional[Number]],
-        tags: Optional[Mapping[str, str]] = None,
+        fields: Mapping[str, Number | None],
+        tags: Mapping[str, str] | None = None,
     ) -> None:
         """Add one point; a field that is None or not finite is left out, an empty point too."""
         finite = {
@@ -90,11 +90,11 @@ class Panel:
 
     def __init__(self, collectors: Sequence[Collector]) -> None:
         self.collectors = tuple(collectors)
-        self.states: Dict[str, CollectorState] = {
+        self.states: dict[str, CollectorState] = {
             collector.name: CollectorState(collector.name) for collector in collectors
         }
-        self._threads: Dict[str, threading.Thread] = {}
-        self._said_at: Dict[str, float] = {}
+        self._threads: dict[str, threading.Thread] = {}
+        self._said_at: dict[str, float] = {}
 
     def collect(self, seconds: float) -> Points:
         """Run every collector once, all together within `seconds`."""
@@ -117,7 +117,7 @@ class Panel:
                 return Points()
             del self._threads[collector.name]
         points = Points()
-        failure: List[str] = []
+        failure: list[str] = []
 
         def work() -> None:
             try:

@@ -9,7 +9,7 @@ import re
 import socket
 import stat
 import uuid
-from typing import List, Mapping, Optional, Pattern, Tuple
+from typing import Mapping, Pattern
 from urllib.parse import urlsplit
 
 from agent_client.wire import LEVELS
@@ -41,8 +41,8 @@ class Service:
 
     name: str
     project: str
-    processes: Tuple[str, ...]
-    cmdline: Optional[Pattern[str]] = None
+    processes: tuple[str, ...]
+    cmdline: Pattern[str] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,12 +71,12 @@ class Config:
     ca_file: str = ""
     proxy: str = dataclasses.field(default="", repr=False)
     log_level: str = "INFO"
-    exclude_interfaces: Tuple[str, ...] = EXCLUDED_INTERFACES
+    exclude_interfaces: tuple[str, ...] = EXCLUDED_INTERFACES
     spool_max_bytes: int = 64 * 1024**2
     spool_max_age: float = 3 * 86_400.0
-    services: Tuple[Service, ...] = ()
-    logs: Tuple[LogSource, ...] = ()
-    warnings: Tuple[str, ...] = ()
+    services: tuple[Service, ...] = ()
+    logs: tuple[LogSource, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def hostname(self) -> str:
@@ -84,13 +84,13 @@ class Config:
         return self.host or socket.gethostname()
 
 
-def load(path: Optional[str], environ: Mapping[str, str]) -> Config:
+def load(path: str | None, environ: Mapping[str, str]) -> Config:
     """Read the file and the environment. Without `path` the default file may be missing.
 
     Raises ConfigError on an unreadable file, an unknown option or a value out of range.
     """
     parser = configparser.ConfigParser(interpolation=None, default_section="", strict=True)
-    warnings: List[str] = []
+    warnings: list[str] = []
     file_path = path or DEFAULT_PATH
     try:
         with open(file_path, encoding="utf-8") as file:
@@ -112,7 +112,7 @@ def load(path: Optional[str], environ: Mapping[str, str]) -> Config:
 
 
 def _config(
-    parser: configparser.ConfigParser, environ: Mapping[str, str], warnings: List[str]
+    parser: configparser.ConfigParser, environ: Mapping[str, str], warnings: list[str]
 ) -> Config:
     services, logs = [], []
     for title in parser.sections():
@@ -191,7 +191,7 @@ def _service(name: str, section: Mapping[str, str]) -> Service:
     )
 
 
-def _logs(name: str, section: Mapping[str, str]) -> List[LogSource]:
+def _logs(name: str, section: Mapping[str, str]) -> list[LogSource]:
     level = section.get("level", "warning").lower()
     if level not in LEVELS:
         raise ValueError(f"[log {name}] level is one of {', '.join(LEVELS)}")
@@ -212,7 +212,7 @@ def _logs(name: str, section: Mapping[str, str]) -> List[LogSource]:
     ]
 
 
-def words(text: str) -> List[str]:
+def words(text: str) -> list[str]:
     """Items of a list: separated by commas or line ends."""
     return [item.strip() for item in re.split(r"[,\n]", text) if item.strip()]
 
@@ -263,7 +263,7 @@ def write_private(path: str, text: str) -> None:
         raise
 
 
-def with_enrolment(path: str, server: str, key: str, state_dir: Optional[str]) -> str:
+def with_enrolment(path: str, server: str, key: str, state_dir: str | None) -> str:
     """The text of the configuration at `path` with this server and key; the rest stays as it is.
 
     Comments are kept: only the lines of the settings themselves are replaced.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shlex
-from typing import Any, Dict, List, Set, Tuple
+from typing import Any
 
 import psutil
 
@@ -16,7 +16,7 @@ _NO_STORAGE = ("loop", "ram", "zram", "dm-", "md", "sr", "fd", "nbd")
 _SECTOR = 512  # /sys/block/*/size counts these, whatever the disk's own sector is
 
 
-def specs() -> Dict[str, Any]:
+def specs() -> dict[str, Any]:
     """The host's facts as the server keeps them; amounts in bytes, `boot_at` in Unix seconds."""
     model, cores = _processor()
     return {
@@ -37,7 +37,7 @@ def specs() -> Dict[str, Any]:
     }
 
 
-def _os() -> Dict[str, str]:
+def _os() -> dict[str, str]:
     for path in ("/etc/os-release", "/usr/lib/os-release"):
         try:
             with open(path, encoding="utf-8", errors="replace") as file:
@@ -50,9 +50,10 @@ def _os() -> Dict[str, str]:
     return {"name": platform.system(), "version": ""}
 
 
-def _processor() -> Tuple[str, int]:
+def _processor() -> tuple[str, int]:
     """Model and number of physical cores (0 where the kernel does not say)."""
-    model, cores = "", set()  # type: Tuple[str, Set[Tuple[str, str]]]
+    model = ""
+    cores: set[tuple[str, str]] = set()
     socket = ""
     with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
         for line in file:
@@ -67,7 +68,7 @@ def _processor() -> Tuple[str, int]:
     return model or platform.processor() or platform.machine(), len(cores)
 
 
-def _storage() -> List[Dict[str, Any]]:
+def _storage() -> list[dict[str, Any]]:
     found = []
     try:
         devices = sorted(os.listdir("/sys/block"))

@@ -20,7 +20,7 @@ import threading
 import time
 import uuid
 import zlib
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Iterable, Iterator, Mapping, Sequence
 
 log = logging.getLogger("sentinella.spool")
 
@@ -50,7 +50,7 @@ class Waiting:
 
     reports: int
     bytes: int
-    oldest_at: Optional[float]
+    oldest_at: float | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +70,7 @@ class Stored:
     sequence: int
     plain: int
     body: bytes
+    epoch: str
 
     def json(self) -> bytes:
         """The report as JSON text."""
@@ -165,38 +166,52 @@ class Spool:
     def append(
         self,
         at: float,
-        build: Callable[[int], Tuple[Mapping[str, Any], int, int]],
-        positions: Mapping[str, Optional[str]],
+        build: Callable[[int], tuple[Mapping[str, Any], int, int]],
+        positions: Mapping[str, str | None],
+        told: Losses | None = None,
     ) -> int:
         """Store one report and the log positions that go with it; returns its sequence.
 
         `build` is given the sequence and returns the report with its numbers of points and
-        events. A position that is None is forgotten. The oldest reports make room.
+        events. A position that is None is forgotten; `told` are the losses that the report tells
+        of. The oldest reports make room.
         """
-        with self._transaction() as db:
-            sequence = int(self._meta(db, "sequence", "0")) + 1
-            report, points, events = build(sequence)
-            text = json.dumps(report, separators=(",", ":"), allow_nan=False).encode()
-            body = zlib.compress(text, 6)
-            gone = self._make_room(db, len(body))
-            db.execute(
-                "INSERT INTO reports VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (sequence, at, len(body), points, events, len(text), body),
-            )
-            self._set_meta(db, "sequence", str(sequence))
-            for name, value in positions.items():
-                if value is None:
-                    db.execute("DELETE FROM positions WHERE name = ?", (name,))
-                else:
-                    db.execute("INSERT OR REPLACE INTO positions VALUES (?, ?)", (name, value))
-        self._reports += 1 - gone[0]
-        self._bytes += len(body) - gone[1]
-        return sequence
+        with self._lock:
+            with self._transaction() as db:
+                sequence = int(self._meta(db, "sequence", "0")) + 1
+                report, points, events = build(sequence)
+                text = json.dumps(report, separators=(",", ":"), allow_nan=False).encode()
+                body = zlib.compress(text, 6)
+                if told is not None:
+                    self._told(db, told)
+                gone = self._make_room(db, len(body))
+                db.execute(
+                    "INSERT INTO reports VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (sequence, at, len(body), points, events, len(text), body),
+                )
+                self._set_meta(db, "sequence", str(sequence))
+                self._set_positions(db, positions)
+            self._reports += 1 - gone[0]
+            self._bytes += len(body) - gone[1]
+            return sequence
 
-    def _make_room(self, db: sqlite3.Connection, size: int) -> Tuple[int, int]:
+    def store_positions(self, positions: Mapping[str, str | None]) -> None:
+        """Store log positions alone, where nothing was read that a report has to carry."""
+        with self._transaction() as db:
+            self._set_positions(db, positions)
+
+    @staticmethod
+    def _set_positions(db: sqlite3.Connection, positions: Mapping[str, str | None]) -> None:
+        for name, value in positions.items():
+            if value is None:
+                db.execute("DELETE FROM positions WHERE name = ?", (name,))
+            else:
+                db.execute("INSERT OR REPLACE INTO positions VALUES (?, ?)", (name, value))
+
+    def _make_room(self, db: sqlite3.Connection, size: int) -> tuple[int, int]:
         """Drop what is too old, then the oldest until `size` bytes fit; counts in `meta`."""
         oldest_allowed = self._clock() - self.max_age
-        gone: List[Tuple[int, float, int, int, int]] = []
+        gone: list[tuple[int, float, int, int, int]] = []
         held = self._bytes
         rows = db.execute(
             "SELECT sequence, at, size, points, events FROM reports ORDER BY sequence"
@@ -212,7 +227,7 @@ class Spool:
         self._give_up(db, gone)
         return len(gone), sum(row[2] for row in gone)
 
-    def _give_up(self, db: sqlite3.Connection, rows: Sequence[Tuple[Any, ...]]) -> None:
+    def _give_up(self, db: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
         """Delete reports (sequence, at, size, points, events) unsent and count them."""
         db.executemany("DELETE FROM reports WHERE sequence = ?", [(row[0],) for row in rows])
         totals = {
@@ -228,7 +243,7 @@ class Spool:
         untold_until = float(self._meta(db, "untold_until", "0"))
         self._set_meta(db, "untold_until", str(max(until, untold_until)))
 
-    def untold_losses(self) -> Optional[Tuple[Losses, float, float]]:
+    def untold_losses(self) -> tuple[Losses, float, float] | None:
         """What was dropped and not yet reported as an event: numbers, from when, until when."""
         with self._lock, _translated(self.path):
             reports = int(self._meta(self._db, "untold_dropped_reports", "0"))
@@ -242,27 +257,25 @@ class Spool:
             since = float(self._meta(self._db, "untold_since", "0"))
             return losses, since, float(self._meta(self._db, "untold_until", "0"))
 
-    def told(self, losses: Losses) -> None:
-        """These losses are in a stored report now."""
-        with self._transaction() as db:
-            self._count(
-                db,
-                {
-                    "untold_dropped_reports": -losses.reports,
-                    "untold_dropped_points": -losses.points,
-                    "untold_dropped_events": -losses.events,
-                },
-            )
-            db.execute("DELETE FROM meta WHERE name IN ('untold_since', 'untold_until')")
+    def _told(self, db: sqlite3.Connection, losses: Losses) -> None:
+        self._count(
+            db,
+            {
+                "untold_dropped_reports": -losses.reports,
+                "untold_dropped_points": -losses.points,
+                "untold_dropped_events": -losses.events,
+            },
+        )
+        db.execute("DELETE FROM meta WHERE name IN ('untold_since', 'untold_until')")
 
-    def newest(self, sequence: int) -> List[Stored]:
+    def newest(self, sequence: int) -> list[Stored]:
         """The report of this sequence if it still waits."""
         return self._select("WHERE sequence = ?", (sequence,))
 
-    def oldest(self, reports: int, plain_bytes: int) -> List[Stored]:
+    def oldest(self, reports: int, plain_bytes: int) -> list[Stored]:
         """The oldest that wait, at least one if any, bounded in number and JSON size."""
         with self._lock, _translated(self.path):
-            chosen: List[int] = []
+            chosen: list[int] = []
             total = 0
             rows = self._db.execute("SELECT sequence, plain FROM reports ORDER BY sequence")
             for sequence, plain in rows:
@@ -275,39 +288,50 @@ class Spool:
                 return []
             return self._select("WHERE sequence BETWEEN ? AND ?", (chosen[0], chosen[-1]))
 
-    def _select(self, where: str, values: Iterable[int]) -> List[Stored]:
+    def _select(self, where: str, values: Iterable[int]) -> list[Stored]:
         with self._lock, _translated(self.path):
             rows = self._db.execute(
                 f"SELECT sequence, plain, body FROM reports {where} ORDER BY sequence",  # noqa: S608
                 tuple(values),
             ).fetchall()
-        return [Stored(*row) for row in rows]
+            return [Stored(row[0], row[1], row[2], self.epoch) for row in rows]
 
-    def acknowledge(self, sequences: Sequence[int], rejected: int = 0) -> None:
-        """The server has these for good; `rejected` items of them it refused."""
-        with self._transaction() as db:
-            sizes = self._remove(db, sequences)
-            self._count(db, {"rejected": rejected, "sent": len(sequences)})
-        self._reports -= len(sizes)
-        self._bytes -= sum(sizes)
-        if not self._reports:
-            with self._lock, _translated(self.path):
-                self._db.execute("PRAGMA incremental_vacuum(512)").fetchall()
+    def acknowledge(
+        self, sequences: Sequence[int], rejected: int = 0, epoch: str | None = None
+    ) -> None:
+        """The server has these for good; `rejected` items of them it refused.
 
-    def refuse(self, sequence: int) -> None:
+        Those of an `epoch` that ended while they were under way are gone already.
+        """
+        with self._lock:
+            with self._transaction() as db:
+                if epoch not in (None, self.epoch):
+                    return
+                sizes = self._remove(db, sequences)
+                self._count(db, {"rejected": rejected, "sent": len(sequences)})
+            self._reports -= len(sizes)
+            self._bytes -= sum(sizes)
+            if not self._reports:
+                with self._lock, _translated(self.path):
+                    self._db.execute("PRAGMA incremental_vacuum(512)").fetchall()
+
+    def refuse(self, sequence: int, epoch: str | None = None) -> None:
         """Drop a report that the server will never take, and count it as lost."""
-        with self._transaction() as db:
-            rows = db.execute(
-                "SELECT sequence, at, size, points, events FROM reports WHERE sequence = ?",
-                (sequence,),
-            ).fetchall()
-            if rows:
-                self._give_up(db, rows)
-        self._reports -= len(rows)
-        self._bytes -= sum(row[2] for row in rows)
+        with self._lock:
+            with self._transaction() as db:
+                if epoch not in (None, self.epoch):
+                    return
+                rows = db.execute(
+                    "SELECT sequence, at, size, points, events FROM reports WHERE sequence = ?",
+                    (sequence,),
+                ).fetchall()
+                if rows:
+                    self._give_up(db, rows)
+            self._reports -= len(rows)
+            self._bytes -= sum(row[2] for row in rows)
 
     @staticmethod
-    def _remove(db: sqlite3.Connection, sequences: Sequence[int]) -> List[int]:
+    def _remove(db: sqlite3.Connection, sequences: Sequence[int]) -> list[int]:
         sizes = []
         for sequence in sequences:
             row = db.execute("SELECT size FROM reports WHERE sequence = ?", (sequence,)).fetchone()
@@ -319,9 +343,7 @@ class Spool:
     def waiting(self) -> Waiting:
         """How much waits."""
         with self._lock, _translated(self.path):
-            row = self._db.execute(
-                "SELECT at FROM reports ORDER BY sequence LIMIT 1"
-            ).fetchone()
+            row = self._db.execute("SELECT at FROM reports ORDER BY sequence LIMIT 1").fetchone()
             return Waiting(self._reports, self._bytes, row[0] if row else None)
 
     def losses(self) -> Losses:
@@ -334,7 +356,7 @@ class Spool:
         with self._lock, _translated(self.path):
             return int(self._meta(self._db, "sent", "0"))
 
-    def positions(self) -> Dict[str, str]:
+    def positions(self) -> dict[str, str]:
         """The log positions as stored with the last report."""
         with self._lock, _translated(self.path):
             return dict(self._db.execute("SELECT name, value FROM positions").fetchall())
@@ -359,7 +381,7 @@ class Spool:
                 self._set_meta(db, name, str(int(self._meta(db, name, "0")) + number))
 
 
-def peek(directory: str) -> Optional[Tuple[Waiting, Losses, int]]:
+def peek(directory: str) -> tuple[Waiting, Losses, int] | None:
     """What waits, what was lost and how many reports were sent, read beside a running agent."""
     path = os.path.join(directory, "spool.db")
     if not os.path.exists(path):

@@ -91,7 +91,8 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """The report as plain JSON values, without what is empty."""
-        return _without_empty(dataclasses.asdict(self))
+        plain: dict[str, Any] = _without_empty(dataclasses.asdict(self))
+        return plain
 
 
 @dataclasses.dataclass(frozen=True)

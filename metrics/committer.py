@@ -21,7 +21,7 @@ from typing import Any, Literal
 import psycopg2
 import structlog
 from django.conf import settings
-from django.db import connection, connections, transaction
+from django.db import connections
 from django.db.utils import DatabaseError as DjangoDatabaseError
 from django.db.utils import InterfaceError as DjangoInterfaceError
 from django.db.utils import OperationalError as DjangoOperationalError
@@ -211,7 +211,7 @@ def _make_partitions(
 def _commit_inline(reports: list[Prepared]) -> None:
     """What tests use: the same writing and halving, in the caller's own transaction."""
     try:
-        with transaction.atomic(), connection.cursor() as cursor:
+        with isolation.only(*{report.tenant_id for report in reports}) as cursor:
             _make_partitions(reports, cursor, set())
             write(reports, cursor)
     except (DjangoOperationalError, DjangoInterfaceError) as error:

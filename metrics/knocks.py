@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 NOBODY = 0
 WRITE_EVERY = 60.0
 MOST = 10_000
-HINT = 12
+HINT = 8
 
 _NOTE = """
 INSERT INTO public.metrics_knock AS known

@@ -1,4 +1,10 @@
 from django.urls import path
+
 from metrics import views
+
 app_name = "metrics"
-urlpatterns = [path("charts/", views.chart, name="chart"), path("charts/events/", views.chart, name="events-per-hour"), path("logs/", views.chart, name="logs")]
+urlpatterns = [
+    path("charts/", views.chart, name="chart"),
+    path("charts/events/", views.events_per_hour, name="events-per-hour"),
+    path("logs/", views.logs, name="logs"),
+]

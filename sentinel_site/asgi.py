@@ -12,16 +12,17 @@ from channels.auth import AuthMiddlewareStack
 from channels.routing import ProtocolTypeRouter, URLRouter
 from channels.security.websocket import AllowedHostsOriginValidator
 
-from alerts.routing import websocket_urlpatterns
-from sentinel_site.wsgi import application as wsgi
+from sentinel_site.wsgi import application as wsgi  # sets Django up; what follows needs that
 
 WORKERS = 32
 
+
+def _websockets() -> Any:
+    from alerts.routing import websocket_urlpatterns
+
+    return AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns)))
+
+
 application: Any = ProtocolTypeRouter(
-    {
-        "http": WSGIMiddleware(cast(Any, wsgi), workers=WORKERS),
-        "websocket": AllowedHostsOriginValidator(
-            AuthMiddlewareStack(URLRouter(websocket_urlpatterns))
-        ),
-    }
+    {"http": WSGIMiddleware(cast(Any, wsgi), workers=WORKERS), "websocket": _websockets()}
 )

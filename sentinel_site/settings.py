@@ -280,6 +280,10 @@ STORAGES = {
     },
 }
 WHITENOISE_MAX_AGE = 3600
+WHITENOISE_SKIP_COMPRESS_EXTENSIONS = (
+    *("jpg", "jpeg", "png", "gif", "webp", "zip", "gz", "br", "woff", "woff2"),
+    "map",  # large, and fetched by nobody but developers
+)
 WHITENOISE_USE_FINDERS = ENV.environment == "test"
 
 LANGUAGE_CODE = "en"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Tuple, Type
-
 from agent_client.collector import Collector
 from agent_client.collectors.cpu import Cpu
 from agent_client.collectors.disk import Disk
@@ -14,7 +12,7 @@ from agent_client.collectors.network import Network
 from agent_client.collectors.process import Process
 from agent_client.collectors.swap import Swap
 
-COLLECTORS: Tuple[Type[Collector], ...] = (
+COLLECTORS: tuple[type[Collector], ...] = (
     Cpu,
     Load,
     Memory,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Dict
+from typing import TYPE_CHECKING
 
 import psutil
 
@@ -38,7 +38,7 @@ class Cpu(Collector):
         points.add("cpu", {"percent": round(min(100.0, max(0.0, busy)), 3), **share})
 
 
-def _times() -> Dict[str, float]:
+def _times() -> dict[str, float]:
     times = psutil.cpu_times()
     # `guest` is part of `user` already, so it is not added again.
     return {

@@ -5,19 +5,52 @@ from __future__ import annotations
 import dataclasses
 import os
 import threading
-from typing import Dict, List, Optional
 
 from agent_client.collector import Collector, Points
 
 #: Filesystems that hold files of their own on a disk or another host. Everything else (proc, tmpfs,
 #: cgroup, squashfs images, ...) either has no space or cannot fill up.
 _REMOTE = frozenset(
-    "nfs nfs4 cifs smb3 ceph glusterfs lustre ocfs2 gfs2 beegfs fuse.glusterfs fuse.ceph-fuse "
-    "fuse.sshfs fuse.ceph afs 9p".split()
+    [
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb3",
+        "ceph",
+        "glusterfs",
+        "lustre",
+        "ocfs2",
+        "gfs2",
+        "beegfs",
+        "fuse.glusterfs",
+        "fuse.ceph-fuse",
+        "fuse.sshfs",
+        "fuse.ceph",
+        "afs",
+        "9p",
+    ]
 )
 _LOCAL = frozenset(
-    "ext2 ext3 ext4 xfs btrfs zfs f2fs jfs reiserfs vfat exfat ntfs ntfs3 fuseblk bcachefs "
-    "nilfs2 bcache virtiofs".split()
+    [
+        "ext2",
+        "ext3",
+        "ext4",
+        "xfs",
+        "btrfs",
+        "zfs",
+        "f2fs",
+        "jfs",
+        "reiserfs",
+        "vfat",
+        "exfat",
+        "ntfs",
+        "ntfs3",
+        "fuseblk",
+        "bcachefs",
+        "nilfs2",
+        "bcache",
+        "virtiofs",
+    ]
 )
 _MOUNTS = "/proc/self/mounts"
 
@@ -35,7 +68,7 @@ class _Probe:
     """One statvfs in a thread of its own, because it never returns where a remote host is dead."""
 
     def __init__(self, mount: str) -> None:
-        self.result: Optional[os.statvfs_result] = None
+        self.result: os.statvfs_result | None = None
         self.error = ""
         self._mount = mount
         self.thread = threading.Thread(target=self._look, name=f"statvfs-{mount}", daemon=True)
@@ -62,7 +95,7 @@ class Disk(Collector):
     def __init__(self, config: object, mounts: str = _MOUNTS) -> None:
         super().__init__(config)  # type: ignore[arg-type]
         self._mounts = mounts
-        self._stuck: Dict[str, _Probe] = {}
+        self._stuck: dict[str, _Probe] = {}
 
     def collect(self, points: Points) -> None:
         with open(self._mounts, encoding="utf-8", errors="surrogateescape") as file:
@@ -88,7 +121,7 @@ class Disk(Collector):
                 {"device": mount.device, "mount": mount.mount, "fstype": mount.fstype},
             )
 
-    def _space(self, mount: Mount, points: Points) -> Optional[os.statvfs_result]:
+    def _space(self, mount: Mount, points: Points) -> os.statvfs_result | None:
         if mount.fstype not in _REMOTE:
             try:
                 return os.statvfs(mount.mount)
@@ -105,9 +138,9 @@ class Disk(Collector):
         return probe.result
 
 
-def worth_watching(table: str) -> List[Mount]:
+def worth_watching(table: str) -> list[Mount]:
     """The mounts of a mount table that can fill up, each filesystem once (bind mounts are not)."""
-    seen: Dict[str, Mount] = {}
+    seen: dict[str, Mount] = {}
     for line in table.splitlines():
         columns = line.split(" ")
         if len(columns) < 3:

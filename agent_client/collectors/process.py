@@ -6,7 +6,7 @@ import dataclasses
 import os
 import re
 import time
-from typing import TYPE_CHECKING, Dict, FrozenSet, Iterator, List, Optional, Sequence, Set, Tuple
+from typing import TYPE_CHECKING, Iterator, Sequence
 
 from agent_client.collector import Collector, Points
 from agent_client.wire import ServiceState
@@ -42,7 +42,7 @@ class Stat:
 class _Known:
     stat: Stat
     cmdline: str
-    names: FrozenSet[str]
+    names: frozenset[str]
     read_at: float
 
 
@@ -51,15 +51,15 @@ class ProcessTable:
 
     def __init__(self, proc: str = _PROC) -> None:
         self._proc = proc
-        self._known: Dict[int, _Known] = {}
+        self._known: dict[int, _Known] = {}
         self._hertz = os.sysconf("SC_CLK_TCK")
         self._page = os.sysconf("SC_PAGE_SIZE")
         self.boot_at = self._boot_at()
 
-    def refresh(self) -> Dict[int, _Known]:
+    def refresh(self) -> dict[int, _Known]:
         """Every process by its pid. Raises OSError where the process table cannot be read."""
         uptime = self._uptime()
-        alive: Dict[int, _Known] = {}
+        alive: dict[int, _Known] = {}
         for entry in os.listdir(self._proc):
             if not entry.isdigit():
                 continue
@@ -81,14 +81,14 @@ class ProcessTable:
         self._known = alive
         return alive
 
-    def descriptors(self, pid: int) -> Optional[int]:
+    def descriptors(self, pid: int) -> int | None:
         """Open file descriptors; None where they may not be counted."""
         try:
             return len(os.listdir(os.path.join(self._proc, str(pid), "fd")))
         except OSError:
             return None
 
-    def _stat(self, pid: int) -> Optional[Stat]:
+    def _stat(self, pid: int) -> Stat | None:
         try:
             with open(f"{self._proc}/{pid}/stat", "rb") as file:
                 line = file.read().decode("utf-8", "replace")
@@ -109,7 +109,7 @@ class ProcessTable:
             memory=int(columns[21]) * self._page,
         )
 
-    def _argv(self, pid: int) -> List[str]:
+    def _argv(self, pid: int) -> list[str]:
         try:
             with open(f"{self._proc}/{pid}/cmdline", "rb") as file:
                 raw = file.read(16_384)
@@ -129,7 +129,7 @@ class ProcessTable:
         return time.time() - self._uptime()
 
 
-def names(comm: str, argv: Sequence[str]) -> Set[str]:
+def names(comm: str, argv: Sequence[str]) -> set[str]:
     """The names by which an operator would call a process.
 
     The kernel cuts its own name to 15 characters and an interpreter or uwsgi hides the program
@@ -141,7 +141,7 @@ def names(comm: str, argv: Sequence[str]) -> Set[str]:
     words = [word for word in words if word]
     if not words:
         return {comm}  # a kernel thread, or a process of another user under hidepid
-    found: Set[str] = set()
+    found: set[str] = set()
     for program, rest in _programs(words):
         if program.startswith("wsgi:"):
             found.add(program[len("wsgi:") :])
@@ -161,7 +161,7 @@ def names(comm: str, argv: Sequence[str]) -> Set[str]:
     return found
 
 
-def _programs(words: Sequence[str]) -> Iterator[Tuple[str, Sequence[str]]]:
+def _programs(words: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
     """What the process calls itself, then the command line that setproctitle kept behind it."""
     yield words[0], words[1:]
     titled = words[0].endswith(":") or not words[0].startswith("/")
@@ -184,7 +184,7 @@ def _script(rest: Sequence[str]) -> str:
     return ""
 
 
-def _module_names(rest: Sequence[str]) -> Set[str]:
+def _module_names(rest: Sequence[str]) -> set[str]:
     if "-m" in rest[:6]:
         at = rest.index("-m") + 1
         if at < len(rest):
@@ -193,7 +193,7 @@ def _module_names(rest: Sequence[str]) -> Set[str]:
     return set()
 
 
-def _applications(rest: Sequence[str]) -> Set[str]:
+def _applications(rest: Sequence[str]) -> set[str]:
     return {
         re.sub(r"(-uwsgi)?\.ini$", "", _basename(word)) for word in rest if word.endswith(".ini")
     }
@@ -215,8 +215,8 @@ class Process(Collector):
     def __init__(self, config: Config, proc: str = _PROC) -> None:
         super().__init__(config)
         self._table = ProcessTable(proc)
-        self._cpu: Dict[Tuple[int, float], float] = {}
-        self._looked_at: Optional[float] = None
+        self._cpu: dict[tuple[int, float], float] = {}
+        self._looked_at: float | None = None
 
     def collect(self, points: Points) -> None:
         if not self.config.services:
@@ -234,12 +234,10 @@ class Process(Collector):
         now = time.monotonic()
         elapsed = None if self._looked_at is None else now - self._looked_at
         own = os.getpid()
-        cpu: Dict[Tuple[int, float], float] = {}
+        cpu: dict[tuple[int, float], float] = {}
         for service in self.config.services:
             matches = [
-                known.stat
-                for pid, known in processes.items()
-                if pid != own and _is(service, known)
+                known.stat for pid, known in processes.items() if pid != own and _is(service, known)
             ]
             self._report(service, matches, elapsed, cpu, points)
         self._cpu, self._looked_at = cpu, now
@@ -248,8 +246,8 @@ class Process(Collector):
         self,
         service: Service,
         matches: Sequence[Stat],
-        elapsed: Optional[float],
-        cpu: Dict[Tuple[int, float], float],
+        elapsed: float | None,
+        cpu: dict[tuple[int, float], float],
         points: Points,
     ) -> None:
         alive = [stat for stat in matches if stat.state not in _DEAD_STATES]

@@ -60,7 +60,7 @@ def parse(body: bytes) -> Push:
         raise NotAPush("It must be a JSON object with account_key and server_name.")
     key = given.get("account_key")
     return Push(
-        account_key=key.strip()[:MAX_KEY] if isinstance(key, str) else "",
+        account_key=_text(key, MAX_KEY).strip() if isinstance(key, str) else "",
         host=_text(given.get("server_name"), 255).strip(),
         body=given,
     )

@@ -20,7 +20,9 @@ _OBJECTS = {
     "constraints": """
         SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid)
         FROM pg_constraint WHERE connamespace = %s::regnamespace ORDER BY 1, 2""",
-    "indexes": "SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = %s ORDER BY 1, 2",
+    "indexes": """
+        SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = %s
+        ORDER BY 1, 2""",
     "sequences": """
         SELECT sequencename, data_type, start_value, min_value, max_value, increment_by, last_value
         FROM pg_sequences WHERE schemaname = %s AND sequencename NOT LIKE 'django_migrations%%'
@@ -43,7 +45,7 @@ def objects(schema):
                 tuple(str(value).replace(f"{schema}.", "") for value in row)
                 for row in cursor.fetchall()
             ]
-        cursor.execute(f'SELECT app, name FROM "{schema}".django_migrations ORDER BY 1, 2')
+        cursor.execute(f'SELECT app, name FROM "{schema}".django_migrations ORDER BY 1, 2')  # noqa: S608
         found["migrations"] = cursor.fetchall()
     return found
 
@@ -91,6 +93,7 @@ def test_a_schema_is_never_named_after_the_slug(alice):
     assert "sluggish" not in tenant.schema_name
 
 
+@pytest.mark.django_db(transaction=True)
 def test_two_hundred_tenants_live_side_by_side(alice):
     for number in range(200):
         tenant = Tenant.objects.create(slug=f"many-{number}", name=f"Many {number}")

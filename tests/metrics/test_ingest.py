@@ -6,8 +6,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from clouds.models import Server, Service
 
+from clouds.models import Server, Service
 from metrics import events, ingest, queries
 from metrics.doors import native
 from metrics.events import Matcher

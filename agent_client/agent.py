@@ -1,0 +1,327 @@
+"""The loop: collect, read logs, store; sending goes on beside it and never holds it up."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import logging
+import os
+import random
+import signal
+import threading
+import time
+from typing import Any, Callable, Iterator, Mapping, Sequence
+
+from agent_client import config as configuration
+from agent_client.collector import Panel, Points
+from agent_client.collectors import COLLECTORS
+from agent_client.collectors.own import Own, resident_bytes
+from agent_client.config import Config
+from agent_client.specs import specs
+from agent_client.spool import Losses, Spool, SpoolCorrupt, SpoolUnusable
+from agent_client.tailer import Entry, Tailer
+from agent_client.transport import Sender
+from agent_client.wire import VERSION, LogEvent, Report
+
+log = logging.getLogger("sentinella.agent")
+
+#: Log events in one report; a flood goes on in further reports of the same cycle.
+EVENTS_PER_REPORT = 1000
+_READ_PER_REPORT = 2 * 1024 * 1024
+#: Part of the interval that collecting, and then reading logs, may take.
+_SHARE_COLLECTING = 0.4
+_SHARE_READING = 0.3
+#: Processor use and rates need something to compare with before the first report.
+_BASELINE_SECONDS = 1.0
+_SPECS_EVERY = 3600.0
+_LONGEST_REQUEST = 60.0
+
+
+class AlreadyRunning(Exception):
+    """Another agent works with this state directory."""
+
+
+@contextlib.contextmanager
+def sole_use(state_dir: str) -> Iterator[None]:
+    """Hold the state directory for this process alone. Raises AlreadyRunning or OSError."""
+    os.makedirs(state_dir, mode=0o700, exist_ok=True)
+    descriptor = os.open(os.path.join(state_dir, "lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AlreadyRunning(f"another agent already uses {state_dir}") from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+class Agent:
+    """One agent at work. Raises SpoolUnusable, OSError or ConfigError if it cannot begin."""
+
+    def __init__(self, config: Config, clock: Callable[[], float] = time.time) -> None:
+        self.config = config
+        self._clock = clock
+        self.id = configuration.agent_id(config.state_dir)
+        self.spool = Spool(config.state_dir, config.spool_max_bytes, config.spool_max_age)
+        self._own = Own(config, self.spool)
+        self.panel = Panel([*(kind(config) for kind in COLLECTORS), self._own])
+        self.tailer = Tailer(config.logs, self.spool.positions())
+        self.sender = Sender(config, self.spool)
+        self._specs: dict[str, Any] | None = None
+        self._specs_at = 0.0
+        self._began_at = clock()
+        self._cycles = 0
+        self._last_points = 0
+        self._last_cycle_at: float | None = None
+        self._problem = ""
+        self._stop = threading.Event()
+        self._wake = threading.Event()
+        self._current: int | None = None
+
+    # The loop
+
+    def run(self) -> None:
+        """Work until SIGTERM or SIGINT; what was seen until then is in the spool."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._asked_to_stop)
+        sending = threading.Thread(target=self._keep_sending, name="send", daemon=True)
+        sending.start()
+        log.info(
+            "agent %s of %s reports to %s every %g s",
+            self.id, self.config.hostname, self.config.server, self.config.interval,
+        )  # fmt: skip
+        self._stop.wait(_BASELINE_SECONDS)
+        interval = self.config.interval
+        began = time.monotonic()
+        # The first report goes at once, the second somewhere in the interval: agents that were
+        # started together do not report together. From then on the schedule is fixed.
+        due = began + random.uniform(interval / 2, interval)  # noqa: S311
+        while not self._stop.is_set():
+            self.cycle()
+            self._wake.set()
+            now = time.monotonic()
+            if now > due:
+                missed = int((now - due) // interval) + 1
+                log.warning("a cycle took too long: %d left out", missed)
+                due += missed * interval
+            self._stop.wait(due - now)
+            due += interval
+            if self.sender.stuck_for() > _LONGEST_REQUEST:
+                self.sender.abort()
+        self.close(sending)
+
+    def close(self, sending: threading.Thread | None = None) -> None:
+        """End: the sender is broken off, for everything unsent is in the spool."""
+        self.sender.stop.set()
+        self._wake.set()
+        if sending is not None:
+            sending.join(0.3)
+            if sending.is_alive():
+                self.sender.abort()
+                sending.join(0.7)
+        self.write_status(running=False)
+        self.tailer.close()
+        if sending is None or not sending.is_alive():
+            self.sender.close()
+            self.spool.close()
+        log.info("stopped")
+
+    def once(self) -> bool:
+        """One cycle, sent before returning; True if nothing waits afterwards."""
+        time.sleep(_BASELINE_SECONDS)
+        self.cycle()
+        self.sender.work(self._current, seconds=30.0)
+        nothing_waits = self.spool.waiting().reports == 0
+        self.close()
+        return nothing_waits
+
+    def _asked_to_stop(self, number: int, frame: object) -> None:
+        self._stop.set()
+
+    def _keep_sending(self) -> None:
+        while not self.sender.stop.is_set():
+            # Woken by each cycle; in between, only a retry may fall due.
+            self._wake.wait(self.sender.seconds_to_retry())
+            self._wake.clear()
+            if self.sender.stop.is_set():
+                return
+            current, self._current = self._current, None
+            try:
+                self.sender.work(current, seconds=self.config.interval * 0.5)
+            except SpoolCorrupt as damage:
+                self._begin_anew(damage)
+            except SpoolUnusable as problem:
+                log.error("%s", problem)
+            except Exception:
+                # The data is safe in the spool; a fault in sending must not end sending.
+                log.exception("sending failed")
+
+    # One cycle
+
+    def cycle(self) -> None:
+        """Collect, read logs, and store both; failures are logged and shown in the status."""
+        began = time.monotonic()
+        at = self._clock()
+        points = self.panel.collect(self.config.interval * _SHARE_COLLECTING)
+        try:
+            self._store(at, points, began)
+            self._problem = ""
+        except SpoolCorrupt as damage:
+            self._begin_anew(damage)
+        except SpoolUnusable as problem:
+            # Positions stand where they were, so no log line is lost; these points are.
+            self._problem = f"nothing can be stored, points are lost: {problem}"
+            log.error("%s", self._problem)
+        self._own.cycle_seconds = time.monotonic() - began
+        self._last_points = len(points.points)
+        self._last_cycle_at = at
+        self._cycles += 1
+        self.write_status(running=True)
+
+    def _store(self, at: float, points: Points, began: float) -> None:
+        deadline = began + self.config.interval * (_SHARE_COLLECTING + _SHARE_READING)
+        facts = self._changed_specs(at)
+        poll = self.tailer.poll(at, EVENTS_PER_REPORT, _READ_PER_REPORT)
+        untold = self.spool.untold_losses()
+        own_events = self._own_events(at, untold)
+        entries = own_events + poll.entries
+        self._current = self._append(
+            at, points, entries, facts, poll.changes, untold[0] if untold else None
+        )
+        self.spool.began_anew = False
+        self.tailer.accept(poll)
+        while poll.more and time.monotonic() < deadline and not self._stop.is_set():
+            poll = self.tailer.poll(at, EVENTS_PER_REPORT, _READ_PER_REPORT)
+            if not poll.entries and not poll.changes:
+                return
+            if poll.entries:
+                self._append(at, Points(), poll.entries, None, poll.changes, None)
+                self.tailer.accept(poll)
+            else:
+                # Only lines below the wanted level: no report to go with.
+                self.spool.store_positions(poll.changes)
+                self.tailer.accept(poll)
+
+    def _append(
+        self,
+        at: float,
+        points: Points,
+        entries: Sequence[Entry],
+        facts: dict[str, Any] | None,
+        positions: Mapping[str, str | None],
+        told: Losses | None,
+    ) -> int:
+        def build(sequence: int) -> tuple[Mapping[str, Any], int, int]:
+            report = Report(
+                agent=self.id,
+                epoch=self.spool.epoch,
+                sequence=sequence,
+                host=self.config.hostname,
+                at=round(at, 3),
+                interval=self.config.interval,
+                points=points.points,
+                events=[_event(sequence, number, entry) for number, entry in enumerate(entries)],
+                services=points.services,
+                specs=facts,
+            )
+            return report.to_json(), len(points.points), len(entries)
+
+        return self.spool.append(at, build, positions, told)
+
+    def _own_events(self, at: float, untold: tuple[Losses, float, float] | None) -> list[Entry]:
+        events = []
+        if untold is not None:
+            lost, since, until = untold
+            text = (
+                f"the spool was full or too old: {lost.reports} reports of {_utc(since)} to "
+                f"{_utc(until)} were dropped, {lost.points} points and {lost.events} log events"
+            )
+            events.append(Entry(at, "warning", text, "sentinella", "sentinella.spool"))
+        if self.spool.began_anew:
+            text = "the spool was damaged and began anew: what it held unsent is lost"
+            events.append(Entry(at, "error", text, "sentinella", "sentinella.spool"))
+        return events
+
+    def _changed_specs(self, at: float) -> dict[str, Any] | None:
+        """The specs with the first report and whenever they changed, else None."""
+        if self._specs is not None and abs(at - self._specs_at) < _SPECS_EVERY:
+            return None
+        try:
+            now = specs()
+        except (OSError, ValueError) as error:
+            log.warning("specs: %s", error)
+            return None
+        self._specs_at = at
+        if now == self._specs:
+            return None
+        self._specs = now
+        return now
+
+    def _begin_anew(self, damage: Exception) -> None:
+        try:
+            self.spool.begin_anew(damage)
+        except (SpoolCorrupt, SpoolUnusable, OSError) as problem:
+            self._problem = f"the spool cannot be made anew: {problem}"
+            log.error("%s", self._problem)
+            return
+        self._specs = None
+        self.tailer.store_all()
+
+    # Status
+
+    def write_status(self, running: bool) -> None:
+        """Leave for `sentinella status` what only this process knows."""
+        sent = self.sender.state
+        status = {
+            "running": running,
+            "pid": os.getpid(),
+            "agent": self.id,
+            "host": self.config.hostname,
+            "server": self.config.server,
+            "version": VERSION,
+            "interval": self.config.interval,
+            "began_at": round(self._began_at, 3),
+            "last_cycle_at": self._last_cycle_at,
+            "cycles": self._cycles,
+            "cycle_seconds": round(self._own.cycle_seconds, 4),
+            "points": self._last_points,
+            "memory": resident_bytes(),
+            "problem": self._problem,
+            "warnings": list(self.config.warnings),
+            "collectors": [dataclasses.asdict(state) for state in self.panel.states.values()],
+            "logs": [dataclasses.asdict(state) for state in self.tailer.states.values()],
+            "log_gaps": self.tailer.gaps,
+            "sending": dataclasses.asdict(sent),
+        }
+        path = os.path.join(self.config.state_dir, "status.json")
+        try:
+            with open(path + ".new", "w", encoding="utf-8") as file:
+                json.dump(status, file)
+            os.chmod(path + ".new", 0o600)
+            os.replace(path + ".new", path)
+        except OSError as error:
+            log.warning("status: %s", error)
+
+
+def _event(sequence: int, number: int, entry: Entry) -> LogEvent:
+    """A log event with its id: the place in the report that carries it, so it never changes."""
+    return LogEvent(
+        id=f"{sequence}.{number}",
+        at=entry.at,
+        level=entry.level,
+        message=entry.message,
+        service=entry.service,
+        component=entry.component,
+        request_id=entry.request_id,
+        pid=entry.pid,
+        path=entry.path,
+    )
+
+
+def _utc(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(at))

@@ -1,0 +1,64 @@
+"""The agent runs on every Python from 3.8 on that this machine has."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from .conftest import ReportServer
+
+ROOT = Path(__file__).parents[2]
+VERSIONS = ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
+
+
+def interpreters(version: str) -> list[str]:
+    """Interpreters of one version: this one, on the path, of pyenv, below AGENT_PYTHONS."""
+    found = [shutil.which(f"python{version}")]
+    pyenv = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser()
+    found += [str(path) for path in pyenv.glob(f"versions/{version}.*/bin/python{version}")]
+    found += [
+        str(path)
+        for place in os.environ.get("AGENT_PYTHONS", "").split(os.pathsep)
+        if place
+        for path in Path(place).glob(f"{version}*/bin/python")
+    ]
+    if sys.version_info[:2] == tuple(int(part) for part in version.split(".")):
+        found.append(sys.executable)
+    return [path for path in found if path]
+
+
+def runs(python: str, code: str) -> bool:
+    done = subprocess.run(  # noqa: S603 - an interpreter of this machine
+        [python, "-c", code], capture_output=True, check=False
+    )
+    return done.returncode == 0
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_agent_reports_on_this_python(
+    version: str, server: ReportServer, write_config: Callable[..., Path], logs: Path
+) -> None:
+    pythons = [path for path in interpreters(version) if runs(path, "")]
+    if not pythons:
+        pytest.skip(f"no Python {version} here")
+    with_psutil = [path for path in pythons if runs(path, "import psutil")]
+    if not with_psutil:
+        pytest.skip(f"Python {version} here has no psutil")
+    (logs / "nova.log").write_text("2026-11-22 10:00:00.000 1 ERROR nova [-] it broke\n")
+    done = subprocess.run(  # noqa: S603 - our own program
+        [
+            with_psutil[0], "-W", "error", "-m", "agent_client.cli",
+            "run", "--once", "--config", str(write_config(server.url)),
+        ],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (report,) = server.reports.values()
+    assert report["specs"]["python"].startswith(version)
+    assert [event["message"] for event in report["events"]] == ["it broke"]

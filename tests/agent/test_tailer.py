@@ -1,0 +1,314 @@
+"""Following log files: nothing lost, nothing twice."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from agent_client.config import LogSource
+from agent_client.tailer import MAX_LINE, Poll, Tailer
+
+HEAD = "2026-11-22 10:00:00.{:03d} 4711 ERROR nova.compute.manager [-] "
+
+
+class Follower:
+    """A tailer whose positions are kept as the spool keeps them, so that it can be restarted."""
+
+    def __init__(self, directory: Path, pattern: str = "*.log", **source: object) -> None:
+        settings = {"service": "nova", "level": "debug", **source}
+        self.sources = [LogSource(pattern=str(directory / pattern), **settings)]  # type: ignore[arg-type]
+        self.stored: dict[str, str] = {}
+        self.tailer = Tailer(self.sources, {})
+
+    def poll(self, **budget: int) -> Poll:
+        return self.tailer.poll(time.time(), **budget)
+
+    def keep(self, poll: Poll) -> list[str]:
+        for name, value in poll.changes.items():
+            if value is None:
+                self.stored.pop(name, None)
+            else:
+                self.stored[name] = value
+        self.tailer.accept(poll)
+        return [entry.message for entry in poll.entries]
+
+    def look(self, **budget: int) -> list[str]:
+        return self.keep(self.poll(**budget))
+
+    def all(self) -> list[str]:
+        """Everything there is: twice without news, so that half-written events end too."""
+        found = self.look()
+        quiet = 0
+        while quiet < 2:
+            more = self.look()
+            quiet = 0 if more else quiet + 1
+            found += more
+        return found
+
+    def restart(self) -> None:
+        """As after kill -9: only what was stored is known."""
+        self.tailer.close()
+        self.tailer = Tailer(self.sources, dict(self.stored))
+
+
+def append(path: Path, text: str) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(text)
+
+
+@pytest.fixture
+def follower(logs: Path) -> Follower:
+    made = Follower(logs)
+    made.look()  # it ran before the files of the tests came
+    return made
+
+
+def test_a_file_met_for_the_first_time_shows_its_last_lines_only(logs: Path) -> None:
+    append(logs / "a.log", "".join(f"line {n:05d}\n" for n in range(1000)))
+    follower = Follower(logs, tail=55)
+    assert follower.all() == [f"line {n:05d}" for n in range(995, 1000)]
+
+
+def test_a_tail_that_begins_within_a_line_leaves_the_torn_line_out(logs: Path) -> None:
+    append(logs / "a.log", "first line\nsecond line\nthird line\n")
+    assert Follower(logs, tail=15).all() == ["third line"]
+
+
+def test_a_file_that_comes_later_is_read_from_its_first_line(
+    follower: Follower, logs: Path
+) -> None:
+    append(logs / "late.log", "one\ntwo\n")
+    assert follower.all() == ["one", "two"]
+
+
+def test_a_line_is_sent_only_when_its_newline_is_there(follower: Follower, logs: Path) -> None:
+    append(logs / "a.log", "whole\nhal")
+    assert follower.all() == ["whole"]
+    append(logs / "a.log", "f\n")
+    assert follower.all() == ["half"]
+
+
+def test_a_poll_that_was_not_stored_is_read_again(follower: Follower, logs: Path) -> None:
+    append(logs / "a.log", "one\ntwo\n")
+    old = time.time() - 60
+    os.utime(logs / "a.log", (old, old))
+    lost = follower.poll()
+    assert [entry.message for entry in lost.entries] == ["one", "two"]
+    assert follower.all() == ["one", "two"]
+    assert follower.all() == []
+
+
+def test_a_restart_goes_on_where_the_last_stored_poll_ended(follower: Follower, logs: Path) -> None:
+    append(logs / "a.log", "one\n")
+    assert follower.all() == ["one"]
+    append(logs / "a.log", "two\n")
+    follower.restart()
+    assert follower.all() == ["two"]
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["running", "restarted"])
+def test_a_renamed_file_is_read_to_its_end_before_the_new_one(
+    follower: Follower, logs: Path, restarted: bool
+) -> None:
+    append(logs / "a.log", "one\n")
+    assert follower.all() == ["one"]
+    append(logs / "a.log", "two\n")
+    (logs / "a.log").rename(logs / "a.log.1")
+    append(logs / "a.log", "three\n")
+    if restarted:
+        follower.restart()
+    assert follower.all() == ["two", "three"]
+
+
+def test_several_rotations_between_two_looks_lose_nothing(follower: Follower, logs: Path) -> None:
+    append(logs / "a.log", "line 0\n")
+    assert follower.all() == ["line 0"]
+    for turn in range(1, 6):
+        append(logs / "a.log", f"line {turn}a\nline {turn}b\n")
+        for number in range(turn, 0, -1):
+            older = logs / (f"a.log.{number - 1}" if number > 1 else "a.log")
+            older.rename(logs / f"a.log.{number}")
+    append(logs / "a.log", "last\n")
+    expected = [f"line {turn}{half}" for turn in range(1, 6) for half in "ab"]
+    assert follower.all() == [*expected, "last"]
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["running", "restarted"])
+def test_copytruncate_reads_the_rest_from_the_copy(
+    follower: Follower, logs: Path, restarted: bool
+) -> None:
+    append(logs / "a.log", "one\ntwo\n")
+    assert follower.all() == ["one", "two"]
+    append(logs / "a.log", "three\n")
+    shutil.copy(logs / "a.log", logs / "a.log.1")
+    os.truncate(logs / "a.log", 0)
+    append(logs / "a.log", "four, and more than there was before, so that size tells nothing\n")
+    if restarted:
+        follower.restart()
+    found = follower.all()
+    assert found == [
+        "three",
+        "four, and more than there was before, so that size tells nothing",
+    ]
+
+
+def test_a_look_between_copy_and_truncation_reads_nothing_twice(
+    follower: Follower, logs: Path
+) -> None:
+    append(logs / "a.log", "one\n")
+    assert follower.all() == ["one"]
+    append(logs / "a.log", "two\n")
+    shutil.copy(logs / "a.log", logs / "a.log.1")
+    assert follower.all() == ["two"]
+    os.truncate(logs / "a.log", 0)
+    append(logs / "a.log", "three\n")
+    assert follower.all() == ["three"]
+
+
+def test_a_truncation_without_a_copy_is_said(follower: Follower, logs: Path) -> None:
+    append(logs / "a.log", "one\n")
+    assert follower.all() == ["one"]
+    os.truncate(logs / "a.log", 0)
+    append(logs / "a.log", "two\n")
+    found = follower.all()
+    assert found[-1] == "two"
+    assert len(found) == 2
+    assert "may be missing" in found[0]
+
+
+def test_a_deleted_file_is_read_to_its_end_while_the_agent_runs(
+    follower: Follower, logs: Path
+) -> None:
+    append(logs / "a.log", "one\n")
+    assert follower.all() == ["one"]
+    with (logs / "a.log").open("a") as writer:
+        (logs / "a.log").unlink()
+        writer.write("two\n")
+        writer.flush()
+        assert follower.all() == ["two"]
+
+
+def test_a_file_rewritten_by_an_editor_is_not_read_again(follower: Follower, logs: Path) -> None:
+    append(logs / "a.log", "one\ntwo\n")
+    assert follower.all() == ["one", "two"]
+    shutil.copy(logs / "a.log", logs / "new")
+    append(logs / "new", "three\n")
+    (logs / "new").rename(logs / "a.log")
+    assert follower.all() == ["three"]
+
+
+def test_a_traceback_is_one_event_with_its_cause(follower: Follower, logs: Path) -> None:
+    head = HEAD.format(184)
+    prefix = "2026-11-22 10:00:00.184 4711 ERROR nova.compute.manager "
+    append(
+        logs / "a.log",
+        f"{head}Instance failed\n{prefix}Traceback (most recent call last):\n"
+        f'{prefix}  File "manager.py", line 1872, in _allocate\n'
+        f"{prefix}nova.exception.PortBindingFailed: no port\n{prefix}\n"
+        f"{HEAD.format(185)}Next\n",
+    )
+    first, second = follower.all()
+    assert first == (
+        "Instance failed\nTraceback (most recent call last):\n"
+        '  File "manager.py", line 1872, in _allocate\nnova.exception.PortBindingFailed: no port'
+    )
+    assert second == "Next"
+
+
+def test_a_traceback_still_being_written_waits_for_its_end(follower: Follower, logs: Path) -> None:
+    append(logs / "a.log", HEAD.format(1) + "Failed\n")
+    # Written this very moment: more of it may come.
+    assert follower.look() == []
+    append(logs / "a.log", "Traceback (most recent call last):\n  File x\nValueError: 3\n")
+    assert follower.look() == []
+    assert follower.all() == ["Failed\nTraceback (most recent call last):\n  File x\nValueError: 3"]
+
+
+def test_a_bare_traceback_in_a_file_without_heads_is_one_error(
+    follower: Follower, logs: Path
+) -> None:
+    append(
+        logs / "a.log",
+        "starting\nTraceback (most recent call last):\n  File x\n    y()\nValueError: 3\nstopped\n",
+    )
+    poll = follower.poll()
+    follower.keep(poll)
+    entries = poll.entries + follower.poll().entries
+    assert [entry.message for entry in entries] == [
+        "starting",
+        "Traceback (most recent call last):\n  File x\n    y()\nValueError: 3",
+        "stopped",
+    ]
+    assert entries[1].level == "error"
+
+
+def test_a_megabyte_in_one_line_is_cut_and_its_length_said(follower: Follower, logs: Path) -> None:
+    append(logs / "a.log", "x" * 3_000_000 + "\nafter\n")
+    found = follower.all()
+    assert found[-1] == "after"
+    assert len(found) == 2
+    assert len(found[0]) < MAX_LINE + 50
+    assert found[0].endswith("more bytes]")
+
+
+def test_bytes_that_are_no_utf8_are_kept_readable(follower: Follower, logs: Path) -> None:
+    (logs / "a.log").write_bytes("inválido\n".encode("latin-1") + "gültig\n".encode() + b"a\0b\n")
+    assert follower.all() == ["inválido", "gültig", "a\ufffdb"]
+
+
+def test_events_below_the_level_are_passed_over(logs: Path) -> None:
+    follower = Follower(logs, level="warning")
+    follower.look()
+    append(
+        logs / "a.log",
+        "2026-11-22 10:00:00.000 1 INFO nova [-] fine\n"
+        "2026-11-22 10:00:00.001 1 WARNING nova [-] careful\n"
+        "2026-11-22 10:00:00.002 1 DEBUG nova [-] detail\n",
+    )
+    assert follower.all() == ["careful"]
+
+
+def test_a_flood_is_read_in_parts_and_in_order(follower: Follower, logs: Path) -> None:
+    lines = [f"line {n:06d}" for n in range(5000)]
+    append(logs / "a.log", "\n".join(lines) + "\n")
+    first = follower.poll(events=700)
+    assert first.more
+    assert len(first.entries) == 700
+    found = follower.keep(first)
+    while len(found) < len(lines):
+        found += follower.look(events=700)
+    assert found == lines
+
+
+def test_two_patterns_read_one_file_once(logs: Path) -> None:
+    follower = Follower(logs)
+    follower.sources.append(LogSource(str(logs / "a*"), "other", "debug"))
+    follower.restart()
+    follower.look()
+    append(logs / "a.log", "one\n")
+    assert follower.all() == ["one"]
+
+
+def test_compressed_and_strange_neighbours_are_left_alone(follower: Follower, logs: Path) -> None:
+    append(logs / "a.log", "one\n")
+    assert follower.all() == ["one"]
+    (logs / "a.log.2.gz").write_bytes(b"\x1f\x8b junk\n")
+    append(logs / "a.log.swp", "junk\n")
+    append(logs / "another.txt", "junk\n")
+    assert follower.all() == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_an_unreadable_file_is_said_with_the_mend(follower: Follower, logs: Path) -> None:
+    append(logs / "a.log", "secret\n")
+    (logs / "a.log").chmod(0)
+    assert follower.all() == []
+    state = follower.tailer.states[str(logs / "a.log")]
+    assert not state.ok
+    assert "setfacl" in state.detail
+    (logs / "a.log").chmod(0o600)
+    assert follower.all() == ["secret"]
