@@ -135,7 +135,6 @@ def can_query(it: Instance) -> bool:
     return True
 
 
-@pytest.mark.xdist_group("up")
 class TestRunning:
     def test_it_ends_with_the_address_and_a_link_that_signs_in(self, running):
         assert running.get("/healthz") == 200
