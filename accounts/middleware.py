@@ -9,7 +9,7 @@ import structlog
 from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.urls import get_script_prefix, set_script_prefix, set_urlconf
+from django.urls import set_script_prefix, set_urlconf
 from django_tenants.middleware.main import TenantMainMiddleware
 
 from accounts import keys
@@ -31,8 +31,9 @@ class TenantMiddleware(TenantMainMiddleware):
     get_response: Callable[[HttpRequest], HttpResponse]
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        root = get_script_prefix()
+        root = request.META.get("SCRIPT_NAME", "").rstrip("/") + "/"
         connection.set_schema_to_public()
+        set_script_prefix(root)
         try:
             return self._serve(request, root)
         finally:

@@ -145,8 +145,8 @@ class Agent:
 
     def _keep_sending(self) -> None:
         while not self.sender.stop.is_set():
-            # Woken by each cycle; in between, a retry may fall due.
-            self._wake.wait(min(5.0, self.config.interval))
+            # Woken by each cycle; in between, only a retry may fall due.
+            self._wake.wait(self.sender.seconds_to_retry())
             self._wake.clear()
             if self.sender.stop.is_set():
                 return
@@ -270,6 +270,7 @@ class Agent:
             log.error("%s", self._problem)
             return
         self._specs = None
+        self.tailer.store_all()
 
     # Status
 

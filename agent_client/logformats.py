@@ -71,6 +71,7 @@ _WORDS = re.compile(  # Python's logging in its many arrangements: a level among
     r"(?P<after>.*)$",
     re.DOTALL,
 )
+_NAMED = re.compile(r"(?P<logger>[A-Za-z_]\w*(?:\.\w+)+):? (?P<message>.*)$", re.DOTALL)
 _SYSLOG_AT = re.compile(
     r"(?:<(?P<priority>\d{1,3})>)?(?P<month>[A-Z][a-z]{2}) (?P<day>[ \d]\d)"
     r" (?P<clock>\d\d:\d\d:\d\d)"
@@ -305,6 +306,9 @@ def _worded(at: float, rest: str) -> Head | None:
     if " " in before:  # the word stands in a sentence
         message = rest.strip()
         return Head(at, _LEVEL_OF[said["level"].lower()], message)
+    named = _NAMED.match(after) if not before else None
+    if named is not None:
+        before, after = named["logger"], named["message"]
     return Head(at, _LEVEL_OF[said["level"].lower()], after, before)
 
 

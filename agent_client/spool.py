@@ -70,6 +70,7 @@ class Stored:
     sequence: int
     plain: int
     body: bytes
+    epoch: str
 
     def json(self) -> bytes:
         """The report as JSON text."""
@@ -175,23 +176,24 @@ class Spool:
         events. A position that is None is forgotten; `told` are the losses that the report tells
         of. The oldest reports make room.
         """
-        with self._transaction() as db:
-            sequence = int(self._meta(db, "sequence", "0")) + 1
-            report, points, events = build(sequence)
-            text = json.dumps(report, separators=(",", ":"), allow_nan=False).encode()
-            body = zlib.compress(text, 6)
-            if told is not None:
-                self._told(db, told)
-            gone = self._make_room(db, len(body))
-            db.execute(
-                "INSERT INTO reports VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (sequence, at, len(body), points, events, len(text), body),
-            )
-            self._set_meta(db, "sequence", str(sequence))
-            self._set_positions(db, positions)
-        self._reports += 1 - gone[0]
-        self._bytes += len(body) - gone[1]
-        return sequence
+        with self._lock:
+            with self._transaction() as db:
+                sequence = int(self._meta(db, "sequence", "0")) + 1
+                report, points, events = build(sequence)
+                text = json.dumps(report, separators=(",", ":"), allow_nan=False).encode()
+                body = zlib.compress(text, 6)
+                if told is not None:
+                    self._told(db, told)
+                gone = self._make_room(db, len(body))
+                db.execute(
+                    "INSERT INTO reports VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (sequence, at, len(body), points, events, len(text), body),
+                )
+                self._set_meta(db, "sequence", str(sequence))
+                self._set_positions(db, positions)
+            self._reports += 1 - gone[0]
+            self._bytes += len(body) - gone[1]
+            return sequence
 
     def store_positions(self, positions: Mapping[str, str | None]) -> None:
         """Store log positions alone, where nothing was read that a report has to carry."""
@@ -292,30 +294,41 @@ class Spool:
                 f"SELECT sequence, plain, body FROM reports {where} ORDER BY sequence",  # noqa: S608
                 tuple(values),
             ).fetchall()
-        return [Stored(*row) for row in rows]
+            return [Stored(row[0], row[1], row[2], self.epoch) for row in rows]
 
-    def acknowledge(self, sequences: Sequence[int], rejected: int = 0) -> None:
-        """The server has these for good; `rejected` items of them it refused."""
-        with self._transaction() as db:
-            sizes = self._remove(db, sequences)
-            self._count(db, {"rejected": rejected, "sent": len(sequences)})
-        self._reports -= len(sizes)
-        self._bytes -= sum(sizes)
-        if not self._reports:
-            with self._lock, _translated(self.path):
-                self._db.execute("PRAGMA incremental_vacuum(512)").fetchall()
+    def acknowledge(
+        self, sequences: Sequence[int], rejected: int = 0, epoch: str | None = None
+    ) -> None:
+        """The server has these for good; `rejected` items of them it refused.
 
-    def refuse(self, sequence: int) -> None:
+        Those of an `epoch` that ended while they were under way are gone already.
+        """
+        with self._lock:
+            with self._transaction() as db:
+                if epoch not in (None, self.epoch):
+                    return
+                sizes = self._remove(db, sequences)
+                self._count(db, {"rejected": rejected, "sent": len(sequences)})
+            self._reports -= len(sizes)
+            self._bytes -= sum(sizes)
+            if not self._reports:
+                with self._lock, _translated(self.path):
+                    self._db.execute("PRAGMA incremental_vacuum(512)").fetchall()
+
+    def refuse(self, sequence: int, epoch: str | None = None) -> None:
         """Drop a report that the server will never take, and count it as lost."""
-        with self._transaction() as db:
-            rows = db.execute(
-                "SELECT sequence, at, size, points, events FROM reports WHERE sequence = ?",
-                (sequence,),
-            ).fetchall()
-            if rows:
-                self._give_up(db, rows)
-        self._reports -= len(rows)
-        self._bytes -= sum(row[2] for row in rows)
+        with self._lock:
+            with self._transaction() as db:
+                if epoch not in (None, self.epoch):
+                    return
+                rows = db.execute(
+                    "SELECT sequence, at, size, points, events FROM reports WHERE sequence = ?",
+                    (sequence,),
+                ).fetchall()
+                if rows:
+                    self._give_up(db, rows)
+            self._reports -= len(rows)
+            self._bytes -= sum(row[2] for row in rows)
 
     @staticmethod
     def _remove(db: sqlite3.Connection, sequences: Sequence[int]) -> list[int]:

@@ -114,6 +114,8 @@ class Poll:
     positions: dict[Key, Position]
     patterns: set[str]
     drained: dict[Key, tuple[int, int]]
+    #: `changes` holds every position, not only the changed ones.
+    whole: bool
 
 
 @dataclasses.dataclass
@@ -181,6 +183,7 @@ class Tailer:
         self._open: dict[tuple[int, int], BinaryIO] = {}
         self._drained: dict[Key, tuple[int, int]] = {}
         self._turn = 0
+        self._store_all = False
         self.states: dict[str, FileState] = {}
         self.gaps = 0
         wanted = {source.pattern for source in sources}
@@ -200,6 +203,7 @@ class Tailer:
 
     def poll(self, now: float, events: int = 2000, size: int = 8 * 1024 * 1024) -> Poll:
         """Read what is new, at most so many events and bytes. `now` is in Unix seconds."""
+        whole = self._store_all
         budget = _Budget(events, size)
         entries: list[Entry] = []
         positions = dict(self._positions)
@@ -217,16 +221,18 @@ class Tailer:
         }
         changes.update(dict.fromkeys(self._obsolete))
         for key, position in positions.items():
-            if self._positions.get(key) != position:
+            if whole or self._positions.get(key) != position:
                 changes[_name(key)] = json.dumps(dataclasses.asdict(position))
-        changes.update({"pattern:" + pattern: "1" for pattern in patterns - self._patterns})
-        return Poll(entries, changes, more, positions, patterns, drained)
+        met = patterns if whole else patterns - self._patterns
+        changes.update({"pattern:" + pattern: "1" for pattern in met})
+        return Poll(entries, changes, more, positions, patterns, drained, whole)
 
     def accept(self, poll: Poll) -> None:
         """The poll is stored: go on from there."""
         self._positions = poll.positions
         self._patterns = poll.patterns
         self._obsolete = []
+        self._store_all = self._store_all and not poll.whole
         for entry in poll.entries:
             if entry.path in self.states:
                 self.states[entry.path].events += 1
@@ -235,6 +241,10 @@ class Tailer:
             self._open.pop(inode).close()
         self._drained.update(poll.drained)
         self._drained = {key: seen for key, seen in self._drained.items() if key in self._positions}
+
+    def store_all(self) -> None:
+        """What was stored is lost: the next poll brings every position again."""
+        self._store_all = True
 
     def close(self) -> None:
         """Close all files."""
@@ -268,14 +278,14 @@ class Tailer:
                     followed[position.path] = known
         listings = _Listings()
         for path in [*followed, *self._rotated_away(listings)]:
-            source = followed.get(path) or self._source_of(path)
-            if source is None:
+            known = followed.get(path) or self._source_of(path)
+            if known is None:
                 continue
             directory, base = os.path.split(path)
             for name in listings.of(directory):
                 full = os.path.join(directory, name)
                 if full not in mains and _is_rotated(base, name):
-                    self._found(found, full, path, source, main=False)
+                    self._found(found, full, path, known, main=False)
         return found
 
     def _rotated_away(self, listings: _Listings) -> set[str]:

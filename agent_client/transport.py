@@ -287,12 +287,14 @@ class Sender:
                     continue
                 log.error("report %d refused and dropped: %s", part[0].sequence, refusal)
                 self._note_error(f"report {part[0].sequence} dropped: {refusal}")
-                self._spool.refuse(part[0].sequence)
+                self._spool.refuse(part[0].sequence, part[0].epoch)
                 continue
             except OSError as error:
                 self._wait(error)
                 return False
-            self._spool.acknowledge([stored.sequence for stored in part], len(rejected))
+            self._spool.acknowledge(
+                [stored.sequence for stored in part], len(rejected), part[0].epoch
+            )
             self._succeeded(rejected)
         return True
 
@@ -342,6 +344,12 @@ class Sender:
     def _note_error(self, text: str) -> None:
         self.state.last_error = text
         self.state.last_error_at = time.time()
+
+    def seconds_to_retry(self) -> float | None:
+        """How long until a failed request is due again; None where none failed."""
+        if not self._failed_in_a_row:
+            return None
+        return max(0.1, self._not_before - self._clock())
 
     def stuck_for(self) -> float:
         """Seconds since the request under way began; 0 where none is."""

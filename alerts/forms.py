@@ -38,7 +38,7 @@ class TagsField(forms.CharField):
 
     def to_python(self, value: Any) -> Any:
         text = super().to_python(value)
-        pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+        pairs = [part.partition("=") for part in (text or "").split(",") if part.strip()]
         if not all(name.strip() and equals for name, equals, _ in pairs):
             raise forms.ValidationError("Write tags as mount=/var, fstype=ext4.")
         return {name.strip(): tag.strip() for name, _, tag in pairs}

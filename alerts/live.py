@@ -10,6 +10,7 @@ import asyncio
 import threading
 import time
 from functools import partial
+from typing import Any
 
 import redis
 import structlog
@@ -100,7 +101,7 @@ class _Hints:
 
     @staticmethod
     def _send(loop: asyncio.AbstractEventLoop, due: list[tuple[str, str, int | None]]) -> None:
-        layer = get_channel_layer()
+        layer: Any = get_channel_layer()
         schemas = sorted({schema for schema, _, _ in due})
         heard = _redis().mget([f"sentinella:listeners:{schema}" for schema in schemas])
         listened = {schema for schema, mark in zip(schemas, heard, strict=True) if mark}

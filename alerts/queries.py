@@ -109,7 +109,8 @@ def closed_count() -> int:
 
 
 def last_closed_at() -> datetime | None:
-    return Incident.objects.aggregate(last=Max("resolved_at"))["last"]
+    last: datetime | None = Incident.objects.aggregate(last=Max("resolved_at"))["last"]
+    return last
 
 
 def open_counts() -> dict[str, int]:

@@ -16,4 +16,4 @@ class Generator(SchemaGenerator):
 
         mounted = path("o/<slug:organization>/", include("sentinel_site.urls"))
         kwargs["patterns"] = [*urls_public.urlpatterns, mounted]
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]

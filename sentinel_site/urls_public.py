@@ -1,10 +1,19 @@
 """What is served from the public schema: accounts, agents' doors, the staff's admin."""
 
 from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.templatetags.static import static
 from django.urls import URLPattern, URLResolver, include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from sentinel_site.health import healthz, readyz
+
+
+def favicon(request: HttpRequest) -> HttpResponse:
+    """What browsers ask for on their own where no page names an icon."""
+    return redirect(static("img/favicon.svg"), permanent=True)
+
 
 handler404 = "sentinel_site.kit.problems.not_found"
 
@@ -12,6 +21,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("metrics.api.urls_public")),
     path("", include("clouds.urls_public")),
     path("", include("accounts.urls_public")),
+    path("favicon.ico", favicon),
     path("healthz", healthz, name="healthz"),
     path("readyz", readyz, name="readyz"),
     path("api/schema/", SpectacularAPIView.as_view(), name="api-schema"),

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.core.exceptions import ValidationError as DjangoValidationError
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from agent_client.wire import LEVELS
@@ -19,21 +20,29 @@ from alerts.models import (
 )
 
 
-class SecondsField(serializers.FloatField):
-    """A span as a number of seconds."""
+@extend_schema_field(float)
+class SecondsField(serializers.Field[timedelta, Any, float, Any]):
+    """A span as a number of seconds; its bounds are the model's."""
 
-    def to_internal_value(self, data: Any) -> Any:
-        return timedelta(seconds=super().to_internal_value(data))
+    default_error_messages = {"invalid": "Give a number of seconds."}
 
-    def to_representation(self, value: Any) -> float:
-        return float(value.total_seconds())
+    def to_internal_value(self, data: Any) -> timedelta:
+        try:
+            return timedelta(seconds=float(data))
+        except (TypeError, ValueError, OverflowError):
+            self.fail("invalid")
+
+    def to_representation(self, value: timedelta) -> float:
+        return value.total_seconds()
 
 
 class Validated(serializers.ModelSerializer[Any]):
-    """A serializer that lets the model itself judge, field by field."""
+    """A serializer that lets the model itself judge, field by field; `judged` is the row."""
+
+    judged: Any
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        row = self.instance or self.Meta.model()
+        row: Any = self.instance or self.Meta.model()  # type: ignore[misc]
         before = {name: getattr(row, name) for name in attrs}
         for name, value in attrs.items():
             setattr(row, name, value)
@@ -50,8 +59,8 @@ class Validated(serializers.ModelSerializer[Any]):
 class RuleSerializer(Validated):
     """What is watched for; see `docs/rules.md`."""
 
-    window = SecondsField(min_value=1, max_value=86_400, default=timedelta(minutes=1))
-    hold = SecondsField(min_value=0, max_value=86_400, default=timedelta())
+    window = SecondsField(default=timedelta(minutes=1))
+    hold = SecondsField(default=timedelta())
     thresholds = serializers.DictField(child=serializers.FloatField())
     tags = serializers.DictField(child=serializers.CharField(allow_blank=True), required=False)
     level = serializers.ChoiceField(choices=["", *LEVELS], required=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from django.db.models import QuerySet
 from django.utils import timezone
@@ -21,6 +21,7 @@ from alerts.api.serializers import (
     ChannelSerializer,
     IncidentSerializer,
     RuleSerializer,
+    Validated,
 )
 from alerts.models import Alert, Incident, NotificationChannel, Rule, Severity
 from sentinel_site.kit.api import NewestFirst
@@ -40,11 +41,8 @@ class RuleViewSet(ModelViewSet[Rule]):
     pagination_class = NewestFirst
 
     def perform_create(self, serializer: BaseSerializer[Any]) -> None:
-        serializer.instance = rules.save_rule(
-            access_of(self.request),
-            serializer.judged,
-            timezone.now(),  # type: ignore[attr-defined]
-        )
+        row = cast(Validated, serializer).judged
+        serializer.instance = rules.save_rule(access_of(self.request), row, timezone.now())
 
     perform_update = perform_create
 
@@ -61,10 +59,8 @@ class ChannelViewSet(ModelViewSet[NotificationChannel]):
     pagination_class = NewestFirst
 
     def perform_create(self, serializer: BaseSerializer[Any]) -> None:
-        serializer.instance = rules.save_channel(
-            access_of(self.request),
-            serializer.judged,  # type: ignore[attr-defined]
-        )
+        row = cast(Validated, serializer).judged
+        serializer.instance = rules.save_channel(access_of(self.request), row)
 
     perform_update = perform_create
 
@@ -80,7 +76,7 @@ class AlertViewSet(ReadOnlyModelViewSet[Alert]):
     serializer_class = AlertSerializer
     pagination_class = NewestFirst
 
-    def filter_queryset(self, queryset: QuerySet[Alert]) -> QuerySet[Alert]:
+    def filter_queryset(self, queryset: QuerySet[Any, Any]) -> QuerySet[Any, Any]:
         if self.action != "list":
             return queryset
         queryset = _filtered(queryset, self.request)
@@ -96,7 +92,7 @@ class IncidentViewSet(ReadOnlyModelViewSet[Incident]):
     serializer_class = IncidentSerializer
     pagination_class = NewestFirst
 
-    def filter_queryset(self, queryset: QuerySet[Incident]) -> QuerySet[Incident]:
+    def filter_queryset(self, queryset: QuerySet[Any, Any]) -> QuerySet[Any, Any]:
         if self.action != "list":
             return queryset
         queryset = _filtered(queryset, self.request)

@@ -9,171 +9,495 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('clouds', '0001_initial'),
+        ("clouds", "0001_initial"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='NotificationChannel',
+            name="NotificationChannel",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=120, unique=True)),
-                ('kind', models.CharField(choices=alerts.notifiers.choices, max_length=20)),
-                ('config', models.JSONField(default=dict)),
-                ('enabled', models.BooleanField(default=True)),
-                ('least_severity', models.CharField(choices=[('info', 'Info'), ('warning', 'Warning'), ('error', 'Error'), ('critical', 'Critical')], default='warning', max_length=8)),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("name", models.CharField(max_length=120, unique=True)),
+                ("kind", models.CharField(choices=alerts.notifiers.choices, max_length=20)),
+                ("config", models.JSONField(default=dict)),
+                ("enabled", models.BooleanField(default=True)),
+                (
+                    "least_severity",
+                    models.CharField(
+                        choices=[
+                            ("info", "Info"),
+                            ("warning", "Warning"),
+                            ("error", "Error"),
+                            ("critical", "Critical"),
+                        ],
+                        default="warning",
+                        max_length=8,
+                    ),
+                ),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now)),
             ],
             options={
-                'ordering': ['name'],
+                "ordering": ["name"],
             },
         ),
         migrations.CreateModel(
-            name='Incident',
+            name="Incident",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('title', models.CharField(max_length=300)),
-                ('severity', models.CharField(choices=[('info', 'Info'), ('warning', 'Warning'), ('error', 'Error'), ('critical', 'Critical')], max_length=8)),
-                ('opened_at', models.DateTimeField()),
-                ('resolved_at', models.DateTimeField(blank=True, null=True)),
-                ('acknowledged_at', models.DateTimeField(blank=True, null=True)),
-                ('taken_by', models.BigIntegerField(blank=True, help_text='The person who acknowledged it; empty: a key.', null=True)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("title", models.CharField(max_length=300)),
+                (
+                    "severity",
+                    models.CharField(
+                        choices=[
+                            ("info", "Info"),
+                            ("warning", "Warning"),
+                            ("error", "Error"),
+                            ("critical", "Critical"),
+                        ],
+                        max_length=8,
+                    ),
+                ),
+                ("opened_at", models.DateTimeField()),
+                ("resolved_at", models.DateTimeField(blank=True, null=True)),
+                ("acknowledged_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "taken_by",
+                    models.BigIntegerField(
+                        blank=True,
+                        help_text="The person who acknowledged it; empty: a key.",
+                        null=True,
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-pk'],
-                'indexes': [models.Index(fields=['-opened_at'], name='incident_newest'), models.Index(condition=models.Q(('resolved_at', None)), fields=['opened_at'], name='incident_open')],
-                'constraints': [models.CheckConstraint(condition=models.Q(('taken_by', None), ('acknowledged_at__isnull', False), _connector='OR'), name='acknowledged_at_a_time'), models.CheckConstraint(condition=models.Q(('resolved_at', None), ('resolved_at__gte', models.F('opened_at')), _connector='OR'), name='incident_ends_after_it_begins')],
+                "ordering": ["-pk"],
+                "indexes": [
+                    models.Index(fields=["-opened_at"], name="incident_newest"),
+                    models.Index(
+                        condition=models.Q(("resolved_at", None)),
+                        fields=["opened_at"],
+                        name="incident_open",
+                    ),
+                ],
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("taken_by", None), ("acknowledged_at__isnull", False), _connector="OR"
+                        ),
+                        name="acknowledged_at_a_time",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("resolved_at", None),
+                            ("resolved_at__gte", models.F("opened_at")),
+                            _connector="OR",
+                        ),
+                        name="incident_ends_after_it_begins",
+                    ),
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Event',
+            name="Event",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('kind', models.CharField(choices=[('opened', 'opened'), ('raised', 'became worse'), ('lowered', 'became less bad'), ('acknowledged', 'acknowledged'), ('resolved', 'resolved'), ('reopened', 'opened again')], max_length=12)),
-                ('at', models.DateTimeField()),
-                ('by', models.BigIntegerField(blank=True, help_text='Empty: the rule, or a key.', null=True)),
-                ('text', models.CharField(blank=True, max_length=400)),
-                ('incident', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, to='alerts.incident')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[
+                            ("opened", "opened"),
+                            ("raised", "became worse"),
+                            ("lowered", "became less bad"),
+                            ("acknowledged", "acknowledged"),
+                            ("resolved", "resolved"),
+                            ("reopened", "opened again"),
+                        ],
+                        max_length=12,
+                    ),
+                ),
+                ("at", models.DateTimeField()),
+                (
+                    "by",
+                    models.BigIntegerField(
+                        blank=True, help_text="Empty: the rule, or a key.", null=True
+                    ),
+                ),
+                ("text", models.CharField(blank=True, max_length=400)),
+                (
+                    "incident",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, to="alerts.incident"
+                    ),
+                ),
             ],
             options={
-                'ordering': ['at', 'pk'],
+                "ordering": ["at", "pk"],
             },
         ),
         migrations.CreateModel(
-            name='Rule',
+            name="Rule",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=120, unique=True)),
-                ('kind', models.CharField(choices=[('metric', 'Metric'), ('event', 'Log events'), ('silence', 'Server silent')], default='metric', max_length=7)),
-                ('enabled', models.BooleanField(default=True)),
-                ('measurement', models.CharField(blank=True, help_text='For metrics: cpu', max_length=200)),
-                ('field', models.CharField(blank=True, help_text='For metrics: percent', max_length=200)),
-                ('tags', models.JSONField(blank=True, default=dict, help_text='Tags that a series must have.')),
-                ('aggregation', models.CharField(choices=[('avg', 'Average'), ('min', 'Minimum'), ('max', 'Maximum'), ('last', 'Last value'), ('sum', 'Sum'), ('count', 'Number of values'), ('rate', 'Rate per second')], default='avg', max_length=5)),
-                ('words', models.CharField(blank=True, help_text='For log events: words that a message must hold.', max_length=200)),
-                ('level', models.CharField(blank=True, help_text='For log events: this level or worse.', max_length=8)),
-                ('service', models.CharField(blank=True, max_length=200)),
-                ('window', models.DurationField(default=datetime.timedelta(seconds=60))),
-                ('comparison', models.CharField(choices=[('>', 'above'), ('>=', 'at least'), ('<', 'below'), ('<=', 'at most')], default='>', max_length=2)),
-                ('thresholds', models.JSONField(default=dict, help_text='A limit per severity: {"warning": 80, "critical": 95}.')),
-                ('recovery', models.FloatField(blank=True, help_text='Resolve only past this; empty: past the lowest limit.', null=True)),
-                ('hold', models.DurationField(default=datetime.timedelta, help_text='How long it must hold.')),
-                ('advice', models.TextField(blank=True, help_text='What to do about it.')),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('changed_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('group', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, to='clouds.cloudgroup')),
-                ('server', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, to='clouds.server')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("name", models.CharField(max_length=120, unique=True)),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[
+                            ("metric", "Metric"),
+                            ("event", "Log events"),
+                            ("silence", "Server silent"),
+                        ],
+                        default="metric",
+                        max_length=7,
+                    ),
+                ),
+                ("enabled", models.BooleanField(default=True)),
+                (
+                    "measurement",
+                    models.CharField(blank=True, help_text="For metrics: cpu", max_length=200),
+                ),
+                (
+                    "field",
+                    models.CharField(blank=True, help_text="For metrics: percent", max_length=200),
+                ),
+                (
+                    "tags",
+                    models.JSONField(
+                        blank=True, default=dict, help_text="Tags that a series must have."
+                    ),
+                ),
+                (
+                    "aggregation",
+                    models.CharField(
+                        choices=[
+                            ("avg", "Average"),
+                            ("min", "Minimum"),
+                            ("max", "Maximum"),
+                            ("last", "Last value"),
+                            ("sum", "Sum"),
+                            ("count", "Number of values"),
+                            ("rate", "Rate per second"),
+                        ],
+                        default="avg",
+                        max_length=5,
+                    ),
+                ),
+                (
+                    "words",
+                    models.CharField(
+                        blank=True,
+                        help_text="For log events: words that a message must hold.",
+                        max_length=200,
+                    ),
+                ),
+                (
+                    "level",
+                    models.CharField(
+                        blank=True, help_text="For log events: this level or worse.", max_length=8
+                    ),
+                ),
+                ("service", models.CharField(blank=True, max_length=200)),
+                ("window", models.DurationField(default=datetime.timedelta(seconds=60))),
+                (
+                    "comparison",
+                    models.CharField(
+                        choices=[
+                            (">", "above"),
+                            (">=", "at least"),
+                            ("<", "below"),
+                            ("<=", "at most"),
+                        ],
+                        default=">",
+                        max_length=2,
+                    ),
+                ),
+                (
+                    "thresholds",
+                    models.JSONField(
+                        default=dict,
+                        help_text='A limit per severity: {"warning": 80, "critical": 95}.',
+                    ),
+                ),
+                (
+                    "recovery",
+                    models.FloatField(
+                        blank=True,
+                        help_text="Resolve only past this; empty: past the lowest limit.",
+                        null=True,
+                    ),
+                ),
+                (
+                    "hold",
+                    models.DurationField(
+                        default=datetime.timedelta, help_text="How long it must hold."
+                    ),
+                ),
+                ("advice", models.TextField(blank=True, help_text="What to do about it.")),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now)),
+                ("changed_at", models.DateTimeField(default=django.utils.timezone.now)),
+                (
+                    "group",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        to="clouds.cloudgroup",
+                    ),
+                ),
+                (
+                    "server",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        to="clouds.server",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['name'],
+                "ordering": ["name"],
             },
         ),
         migrations.CreateModel(
-            name='Pending',
+            name="Pending",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('fingerprint', models.CharField(max_length=64, unique=True)),
-                ('since', models.DateTimeField()),
-                ('rule', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, to='alerts.rule')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("fingerprint", models.CharField(max_length=64, unique=True)),
+                ("since", models.DateTimeField()),
+                (
+                    "rule",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, to="alerts.rule"
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Alert',
+            name="Alert",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('fingerprint', models.CharField(max_length=64)),
-                ('severity', models.CharField(choices=[('info', 'Info'), ('warning', 'Warning'), ('error', 'Error'), ('critical', 'Critical')], max_length=8)),
-                ('service', models.CharField(help_text='The process, or `system`.', max_length=200)),
-                ('subject', models.CharField(help_text='What of it: a mount, a device, a level.', max_length=300)),
-                ('title', models.CharField(max_length=300)),
-                ('value', models.FloatField(help_text='The number last judged, in its own unit.', null=True)),
-                ('limit', models.FloatField(null=True)),
-                ('unit', models.CharField(blank=True, max_length=20)),
-                ('count', models.PositiveIntegerField(default=1)),
-                ('opened_at', models.DateTimeField()),
-                ('breached_at', models.DateTimeField(help_text='When it was last seen to hold.')),
-                ('resolved_at', models.DateTimeField(blank=True, null=True)),
-                ('resolved_by_hand', models.BooleanField(default=False)),
-                ('server', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, to='clouds.server')),
-                ('incident', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, to='alerts.incident')),
-                ('rule', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, to='alerts.rule')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("fingerprint", models.CharField(max_length=64)),
+                (
+                    "severity",
+                    models.CharField(
+                        choices=[
+                            ("info", "Info"),
+                            ("warning", "Warning"),
+                            ("error", "Error"),
+                            ("critical", "Critical"),
+                        ],
+                        max_length=8,
+                    ),
+                ),
+                (
+                    "service",
+                    models.CharField(help_text="The process, or `system`.", max_length=200),
+                ),
+                (
+                    "subject",
+                    models.CharField(
+                        help_text="What of it: a mount, a device, a level.", max_length=300
+                    ),
+                ),
+                ("title", models.CharField(max_length=300)),
+                (
+                    "value",
+                    models.FloatField(
+                        help_text="The number last judged, in its own unit.", null=True
+                    ),
+                ),
+                ("limit", models.FloatField(null=True)),
+                ("unit", models.CharField(blank=True, max_length=20)),
+                ("count", models.PositiveIntegerField(default=1)),
+                ("opened_at", models.DateTimeField()),
+                ("breached_at", models.DateTimeField(help_text="When it was last seen to hold.")),
+                ("resolved_at", models.DateTimeField(blank=True, null=True)),
+                ("resolved_by_hand", models.BooleanField(default=False)),
+                (
+                    "server",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, to="clouds.server"
+                    ),
+                ),
+                (
+                    "incident",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, to="alerts.incident"
+                    ),
+                ),
+                (
+                    "rule",
+                    models.ForeignKey(
+                        null=True, on_delete=django.db.models.deletion.SET_NULL, to="alerts.rule"
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-pk'],
+                "ordering": ["-pk"],
             },
         ),
         migrations.CreateModel(
-            name='Notification',
+            name="Notification",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('transition', models.CharField(help_text='opened:1, raised:critical, resolved:1', max_length=40)),
-                ('severity', models.CharField(choices=[('info', 'Info'), ('warning', 'Warning'), ('error', 'Error'), ('critical', 'Critical')], max_length=8)),
-                ('key', models.UUIDField(default=uuid.uuid4, help_text='The same for every try to deliver it.')),
-                ('state', models.CharField(choices=[('waiting', 'Waiting'), ('sent', 'Sent'), ('failed', 'Given up')], default='waiting', max_length=7)),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('due_at', models.DateTimeField(default=django.utils.timezone.now, help_text="Not before; also a claim's end.")),
-                ('attempts', models.PositiveIntegerField(default=0)),
-                ('sent_at', models.DateTimeField(blank=True, null=True)),
-                ('error', models.CharField(blank=True, max_length=400)),
-                ('incident', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, to='alerts.incident')),
-                ('channel', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, to='alerts.notificationchannel')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "transition",
+                    models.CharField(
+                        help_text="opened:1, raised:critical, resolved:1", max_length=40
+                    ),
+                ),
+                (
+                    "severity",
+                    models.CharField(
+                        choices=[
+                            ("info", "Info"),
+                            ("warning", "Warning"),
+                            ("error", "Error"),
+                            ("critical", "Critical"),
+                        ],
+                        max_length=8,
+                    ),
+                ),
+                (
+                    "key",
+                    models.UUIDField(
+                        default=uuid.uuid4, help_text="The same for every try to deliver it."
+                    ),
+                ),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[("waiting", "Waiting"), ("sent", "Sent"), ("failed", "Given up")],
+                        default="waiting",
+                        max_length=7,
+                    ),
+                ),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now)),
+                (
+                    "due_at",
+                    models.DateTimeField(
+                        default=django.utils.timezone.now,
+                        help_text="Not before; also a claim's end.",
+                    ),
+                ),
+                ("attempts", models.PositiveIntegerField(default=0)),
+                ("sent_at", models.DateTimeField(blank=True, null=True)),
+                ("error", models.CharField(blank=True, max_length=400)),
+                (
+                    "incident",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, to="alerts.incident"
+                    ),
+                ),
+                (
+                    "channel",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, to="alerts.notificationchannel"
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-pk'],
-                'indexes': [models.Index(condition=models.Q(('state', 'waiting')), fields=['due_at'], name='notification_due')],
-                'constraints': [models.UniqueConstraint(fields=('incident', 'channel', 'transition'), name='told_once')],
+                "ordering": ["-pk"],
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("state", "waiting")),
+                        fields=["due_at"],
+                        name="notification_due",
+                    )
+                ],
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("incident", "channel", "transition"), name="told_once"
+                    )
+                ],
             },
         ),
         migrations.AddConstraint(
-            model_name='rule',
-            constraint=models.CheckConstraint(condition=models.Q(('window__gt', datetime.timedelta(0))), name='rule_window'),
+            model_name="rule",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("window__gt", datetime.timedelta(0))), name="rule_window"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='rule',
-            constraint=models.CheckConstraint(condition=models.Q(('hold__gte', datetime.timedelta(0))), name='rule_hold'),
+            model_name="rule",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("hold__gte", datetime.timedelta(0))), name="rule_hold"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='rule',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('kind', 'metric'), _negated=True), models.Q(models.Q(('measurement', ''), _negated=True), models.Q(('field', ''), _negated=True)), _connector='OR'), name='rule_metric_named'),
+            model_name="rule",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("kind", "metric"), _negated=True),
+                    models.Q(
+                        models.Q(("measurement", ""), _negated=True),
+                        models.Q(("field", ""), _negated=True),
+                    ),
+                    _connector="OR",
+                ),
+                name="rule_metric_named",
+            ),
         ),
         migrations.AddIndex(
-            model_name='alert',
-            index=models.Index(fields=['server', '-opened_at'], name='alert_of_server'),
+            model_name="alert",
+            index=models.Index(fields=["server", "-opened_at"], name="alert_of_server"),
         ),
         migrations.AddIndex(
-            model_name='alert',
-            index=models.Index(fields=['fingerprint', '-opened_at'], name='alert_of_series'),
+            model_name="alert",
+            index=models.Index(fields=["fingerprint", "-opened_at"], name="alert_of_series"),
         ),
         migrations.AddConstraint(
-            model_name='alert',
-            constraint=models.UniqueConstraint(condition=models.Q(('resolved_at', None)), fields=('fingerprint',), name='one_open'),
+            model_name="alert",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("resolved_at", None)), fields=("fingerprint",), name="one_open"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='alert',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('service', ''), _negated=True), models.Q(('subject', ''), _negated=True)), name='names_service_and_subject'),
+            model_name="alert",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("service", ""), _negated=True),
+                    models.Q(("subject", ""), _negated=True),
+                ),
+                name="names_service_and_subject",
+            ),
         ),
     ]

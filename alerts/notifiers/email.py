@@ -21,7 +21,7 @@ class Email:
 
     name = "email"
     label = "E-mail"
-    fields = (Field("to", "Addresses", "Separate several with commas."),)
+    fields: tuple[Field, ...] = (Field("to", "Addresses", "Separate several with commas."),)
 
     def errors(self, config: dict[str, Any]) -> list[str]:
         addresses = _addresses(config)

@@ -21,7 +21,9 @@ class Slack:
 
     name = "slack"
     label = "Slack"
-    fields = (Field("url", "Webhook URL", "From Slack: Apps, Incoming Webhooks.", secret=True),)
+    fields: tuple[Field, ...] = (
+        Field("url", "Webhook URL", "From Slack: Apps, Incoming Webhooks.", secret=True),
+    )
 
     def errors(self, config: dict[str, Any]) -> list[str]:
         url = urlsplit(str(config.get("url", "")))

@@ -44,7 +44,7 @@ class ServerViewSet(
     def get_serializer_class(self) -> type[ServerSerializer]:
         return ServerSerializer if self.action == "list" else ServerDetailSerializer
 
-    def filter_queryset(self, queryset: QuerySet[Server]) -> QuerySet[Server]:
+    def filter_queryset(self, queryset: QuerySet[Any, Any]) -> QuerySet[Any, Any]:
         if self.action != "list":
             return queryset
         asked = self.request.query_params

@@ -278,9 +278,7 @@ def _disguise(directory: Path) -> Disguise:
     as_nobody = Disguise(programs, user="nobody")
     if _works(as_nobody, directory):
         return as_nobody
-    copied = Disguise(directory / "pginstall" / "bin", user="nobody")
-    if not copied.programs.exists():
-        shutil.copytree(programs.parent, copied.programs.parent, symlinks=True)
+    copied = Disguise(_copy(programs, directory / "programs"), user="nobody")
     if _works(copied, directory):
         return copied
     raise EmbeddedError(
@@ -288,6 +286,15 @@ def _disguise(directory: Path) -> Disguise:
         f"used for {directory}: run as an ordinary user, choose a --state-dir that nobody can "
         "reach (such as /var/lib/sentinella), or set DATABASE_URL."
     )
+
+
+def _copy(programs: Path, to: Path) -> Path:
+    """The programs, and at the same distance the libraries that the package keeps beside itself."""
+    package = programs.parent.parent
+    for part in (package / "pginstall", package.with_name(f"{package.name}.libs")):
+        if part.exists() and not (copy := to / part.relative_to(package.parent)).exists():
+            shutil.copytree(part, copy, symlinks=True)
+    return to / programs.relative_to(package.parent)
 
 
 def _works(disguise: Disguise, directory: Path) -> bool:

@@ -15,7 +15,7 @@
    times in Unix seconds, null where nothing is known. */
 const SEVERITIES = ["critical", "error", "warning", "info"];
 const MOST = 5;
-const LEFT = 46;
+const LEFT = 56;
 const charts = new Map();
 const { uPlot } = window;
 
@@ -42,7 +42,7 @@ function measured(value, unit) {
   if (unit === "bytes") return scaled(value, 1024, ["B", "KB", "MB", "GB", "TB", "PB"]);
   if (unit === "bytes_per_second") return scaled(value, 1000, ["B/s", "KB/s", "MB/s", "GB/s", "TB/s"]);
   if (unit === "seconds") return [digits(value), "s"];
-  if (Math.abs(value) < 10000) return [Number(value.toFixed(2)).toLocaleString("en-US"), ""];
+  if (Math.abs(value) < 10000) return [Number(value.toFixed(Math.abs(value) >= 100 ? 0 : Math.abs(value) >= 1 ? 1 : 2)).toLocaleString("en-US"), ""];
   return scaled(value, 1000, ["", "k", "M", "G"]);
 }
 
@@ -184,7 +184,12 @@ class Chart {
 
   whole() {
     this.setting = true;
-    this.plot.setScale("x", { min: this.json.start, max: this.json.end });
+    const alone = this.bars && !this.options.sync;
+    const times = this.data[0];
+    this.plot.setScale("x", {
+      min: alone ? times[0] : this.json.start,
+      max: alone ? Math.max(this.json.end, times.at(-1) + this.json.step) : this.json.end,
+    });
     this.setting = false;
   }
 
@@ -284,10 +289,10 @@ class Chart {
   splits(high) {
     if (this.unit === "percent") return [0, 50, 100];
     const base = this.unit === "bytes" ? 1024 ** Math.floor(Math.log(Math.max(high, 1)) / Math.log(1024)) : 1;
-    const rough = high / base / 2.2;
+    const rough = high / base / 3;
     const power = 10 ** Math.floor(Math.log10(rough));
-    const whole = [1, 2, 5, 10].map((factor) => factor * power).find((nice) => nice >= rough) || rough;
-    const step = (this.unit === "count" && this.bars ? Math.max(1, whole) : whole) * base;
+    const whole = [1, 2, 2.5, 5, 10].map((factor) => factor * power).find((nice) => nice >= rough) || rough;
+    const step = (this.bars ? Math.max(1, Math.ceil(whole)) : whole) * base;
     const found = [];
     for (let at = 0; at <= high; at += step) found.push(at);
     return found;
@@ -313,8 +318,12 @@ class Chart {
       if (right - left < 2) continue;
       ctx.fillStyle = this.ink.fill;
       ctx.fillRect(left, bbox.top, right - left, bbox.height);
-      const text = from === this.json.start ? "no report yet" : to === this.json.end ? `no report since ${clock(from, 1)}` : `no report, ${clock(from, 1)} to ${clock(to, 1)}`;
-      this.text(ctx, text, this.ink.faint, "center", (left + right) / 2, bbox.top + bbox.height / 2 + 4 * devicePixelRatio, right - left);
+      const span = this.json.end - this.json.start;
+      const when = from === this.json.start ? `until ${clock(to, span)}` : to === this.json.end ? `since ${clock(from, span)}` : `${clock(from, span)} to ${clock(to, span)}`;
+      const middle = bbox.top + bbox.height / 2;
+      for (const [text, y] of [["no report", -2], [when, 11]]) {
+        this.text(ctx, text, this.ink.faint, "center", (left + right) / 2, middle + y * devicePixelRatio, right - left);
+      }
     }
     ctx.restore();
   }
@@ -343,14 +352,14 @@ class Chart {
     }
     if (!this.bars) this.ring(plot);
     if (this.options.axis !== undefined && !this.zoomed()) {
-      this.text(ctx, "now", this.ink.ink, "right", bbox.left + bbox.width, bbox.top + bbox.height + 18 * ratio);
+      this.text(ctx, "now", this.ink.ink, "right", bbox.left + bbox.width, bbox.top + bbox.height + 15.5 * ratio);
     }
     ctx.restore();
   }
 
   text(ctx, text, colour, align, x, y, room = Infinity) {
     ctx.font = this.font.replace("11px", `${11 * devicePixelRatio}px`);
-    if (ctx.measureText(text).width + 8 > room) return;
+    if (ctx.measureText(text).width + 4 > room) return;
     ctx.fillStyle = colour;
     ctx.textAlign = align;
     ctx.textBaseline = "alphabetic";
@@ -419,7 +428,7 @@ class Chart {
     const known = all.filter((value) => value !== null && value !== undefined);
     const most = known.length ? Math.max(...known) : null;
     if (how === "sum") this.write(known.reduce((sum, value) => sum + value, 0), "");
-    else if (how === "last") this.write(known.at(-1) ?? null, this.options.peak === undefined || most === null ? "" : `peak ${words(most, this.unit)}`);
+    else if (how === "last") this.write(known.at(-1) ?? null, this.options.peak === undefined || most === null ? "" : `peak ${this.unit === "percent" ? measured(most, this.unit)[0] : words(most, this.unit)}`);
     else if (how === "max") this.write(most, "");
     else this.write(mean(known), this.options.peak === undefined || most === null ? "" : `peak ${measured(most, this.unit)[0]}`);
   }
@@ -427,8 +436,15 @@ class Chart {
   write(value, note) {
     const [amount, unit] = measured(value, this.unit);
     this.figure.firstChild.textContent = `${amount} `;
-    const small = this.figure.querySelector("small");
-    if (small) small.textContent = [unit, note].filter(Boolean).join(", ");
+    const short = this.unit === "percent" || !note;
+    this.figure.querySelector("small").textContent = short ? [unit, note].filter(Boolean).join(", ") : unit;
+    let line = this.figure.querySelector(".note");
+    if (!line && !short) {
+      line = document.createElement("span");
+      line.className = "note";
+      this.figure.append(line);
+    }
+    if (line) line.textContent = short ? "" : note;
   }
 
   summary() {

@@ -108,3 +108,12 @@ def test_enrolling_again_keeps_comments_and_other_settings(tmp_path: Path) -> No
     config = load(path, {})
     assert (config.server, config.key, config.interval) == ("http://new", "snt_new", 30)
     assert config.services[0].name == "nova-api"
+
+
+def test_the_documented_configuration_is_one(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "agent.md").read_text()
+    config = load(write(tmp_path, page.split("```ini\n")[1].split("```")[0]), {})
+    assert config.interval == 60
+    assert config.services[0].processes == ("nova-compute",)
+    assert config.logs[0].pattern == "/var/log/nova/*.log"
+    assert config.exclude_interfaces == ("lo", "tap*", "qvo*")

@@ -109,6 +109,10 @@ def test_a_traceback_line_of_oslo_belongs_to_the_line_before() -> None:
             "[Sun Nov 22 10:30:55.123456 2026] [wsgi:error] [pid 123:tid 9] mod_wsgi failed",
             "error", "wsgi", "mod_wsgi failed",
         ),
+        (
+            "2026-11-22 09:00:01,123 INFO sentinella.agent stopped",
+            "info", "sentinella.agent", "stopped",
+        ),
         ("2026-11-22 09:00:01 status installed libc6", "info", "", "status installed libc6"),
     ],
 )  # fmt: skip

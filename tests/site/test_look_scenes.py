@@ -4,74 +4,28 @@ from __future__ import annotations
 
 import copy
 import uuid
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from types import SimpleNamespace as Row
 from typing import Any
 
 import pytest
-from django.http import HttpResponse
+from django.conf import settings as django_settings
 from django.template.loader import get_template
 from django.test import RequestFactory
-from django.urls import ResolverMatch, path, set_urlconf
+from django.urls import ResolverMatch, clear_script_prefix, set_script_prefix, set_urlconf
 
 from accounts.access import Access
-from accounts.forms import InviteForm, KeyForm
-from accounts.models import Invitation, Key, Membership, Role, Tenant, User
+from accounts.forms import InviteForm, KeyForm, OrganizationForm
+from accounts.models import AuditEntry, Invitation, Key, Membership, Role, Tenant, User
+from alerts import notifiers
+from alerts.forms import ChannelForm, RuleForm
+from alerts.models import Notification, NotificationChannel, Rule
 from clouds.models import CloudGroup, Server, Service
 from sentinel_site.kit.problems import Problem
 
 NOW = datetime.now(UTC)
 MINUTE = timedelta(minutes=1)
-
-
-def _nothing(request: Any, **kwargs: Any) -> HttpResponse:
-    return HttpResponse()
-
-
-def _named(app: str, **routes: str) -> Any:
-    patterns = [
-        path(route, _nothing, name=name.replace("_", "-")) for name, route in routes.items()
-    ]
-    return (patterns, app)
-
-
-# the names by which pages link; a page of either URL configuration finds all of them here
-urlpatterns: list[Any] = [
-    path("dashboard/", _nothing, name="dashboard"),
-    path("", _nothing, name="landing"),
-    path("home/", _nothing, name="home"),
-    path("invitation/<str:token>/", _nothing, name="invitation"),
-]
-urlpatterns += [
-    path(f"account/{name}/", _nothing, name=name)
-    for name in ["account_login", "account_signup", "account_logout", "account_reset_password", "account_email", "account_change_password", "account_set_password", "account_inactive", "mfa_index", "mfa_activate_totp", "mfa_deactivate_totp", "mfa_view_recovery_codes", "mfa_generate_recovery_codes", "mfa_download_recovery_codes", "mfa_list_webauthn", "mfa_add_webauthn", "mfa_authenticate", "mfa_reauthenticate", "mfa_trust", "account_reauthenticate"]
-]
-urlpatterns += [path("account/confirm/<str:key>/", _nothing, name="account_confirm_email")]
-
-
-def _include(prefix: str, app: str, **routes: str) -> None:
-    from django.urls import include
-
-    urlpatterns.append(path(prefix, include(_named(app, **routes), namespace=app)))
-
-
-_include("servers/", "clouds", servers="", add_server="add/", server="<int:pk>/")
-_include(
-    "alerts/",
-    "alerts",
-    list="",
-    incident="<int:pk>/",
-    acknowledge="<int:pk>/acknowledge/",
-    resolve="<int:pk>/resolve/",
-    rules="rules/",
-    rule_new="rules/new/",
-    rule="rules/<int:pk>/",
-    channels="channels/",
-)
-_include("logs/", "metrics", logs="")
-_include("settings/", "accounts", members="members/", keys="keys/")
 
 
 # -- a cloud to look at --------------------------------------------------------
@@ -221,7 +175,8 @@ LINES = [
         2,
         "error",
         "nova-conductor",
-        "AMQP server on 10.20.0.11:5672 is unreachable: [Errno 111] ECONNREFUSED. Trying again in 32 seconds.",
+        "AMQP server on 10.20.0.11:5672 is unreachable: [Errno 111] ECONNREFUSED. "
+        "Trying again in 32 seconds.",
     ),
     make_line(
         3, "critical", "kernel", "Out of memory: Killed process 2187 (beam.smp) total-vm:41284412kB"
@@ -505,7 +460,8 @@ HISTORY = [
 ENROL = Key(pk=9, tenant=ACME, scope="enrol", prefix="abcdefghijkl", expires_at=NOW + 59 * MINUTE)
 WAITING = {"key": ENROL, "server": None, "seen_at": None, "services": [], "expired": False}
 ADD = {
-    "command": "curl -fsS https://sentinella.example/install | sh -s -- --token snt_abcdefghijkl_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcd",
+    "command": "curl -fsS https://sentinella.example/install | sh -s -- "
+    "--token snt_abcdefghijkl_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcd",
     "expires_at": NOW + 59 * MINUTE,
     **WAITING,
 }
@@ -521,58 +477,49 @@ INVITATION = Invitation(
 WRONG = InviteForm({"email": "not an address", "role": "viewer"})
 WRONG.is_valid()
 RULES = [
-    Row(
+    Rule(
         pk=1,
-        name="CPU",
-        sentence="cpu percent above 90 for 5 min on all servers",
-        kind="metric",
-        severity="critical",
-        enabled=True,
-        open=1,
-        changed_at=NOW,
+        name="Processor busy",
+        measurement="cpu",
+        field="percent",
+        window=5 * MINUTE,
+        hold=5 * MINUTE,
+        thresholds={"warning": 90, "error": 98},
+        group=GRU,
     ),
-    Row(
+    Rule(
         pk=2,
         name="Critical log events",
-        sentence="1 or more critical events in 5 min",
         kind="event",
-        severity="error",
+        level="critical",
+        words="Traceback",
+        aggregation="count",
+        window=5 * MINUTE,
+        comparison=">=",
+        thresholds={"error": 1},
         enabled=False,
-        open=0,
-        changed_at=NOW,
     ),
+    Rule(pk=3, name="Server silent", kind="silence", thresholds={"critical": 0}),
 ]
+
+
+def rule_form(rule: Rule) -> RuleForm:
+    form = RuleForm(instance=rule)
+    for name in ("group", "server"):
+        form.fields[name].queryset = form.fields[name].queryset.none()
+    return form
+
+
+def make_channel(pk: int, name: str, kind: str, last: Notification | None) -> NotificationChannel:
+    channel = NotificationChannel(pk=pk, name=name, kind=kind)
+    channel.last = last
+    return channel
+
+
 CHANNELS = [
-    Row(
-        pk=1,
-        name="Owner",
-        kind="email",
-        target="alice.rojas@andes.example",
-        enabled=True,
-        severity="warning",
-        last_at=NOW - 13 * MINUTE,
-        last_error="",
-    ),
-    Row(
-        pk=2,
-        name="Ops",
-        kind="slack",
-        target="hooks.slack.com",
-        enabled=True,
-        severity="error",
-        last_at=None,
-        last_error="404 no_service",
-    ),
-    Row(
-        pk=3,
-        name="Pager",
-        kind="webhook",
-        target="pager.example",
-        enabled=False,
-        severity="critical",
-        last_at=None,
-        last_error="",
-    ),
+    make_channel(1, "Owner", "email", Notification(state="sent", sent_at=NOW - 13 * MINUTE)),
+    make_channel(2, "Ops", "slack", Notification(state="failed", error="404 no_service")),
+    make_channel(3, "Night", "email", None),
 ]
 KEYS = [
     Key(
@@ -595,17 +542,68 @@ KEYS = [
     Key(pk=3, tenant=ACME, scope="read", prefix="k3q9x2m4p7ac", revoked_at=NOW),
 ]
 
-#: scene -> (template, URL name that is current, context). One scene a page, and one for each of its other faces.
+#: scene -> (template, name of the current URL, context): each page, and its other faces.
 SCENES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "landing": ("landing.html", "landing", {}),
     "dashboard": ("dashboard.html", "dashboard", DASHBOARD),
-    "dashboard-fine": ("dashboard.html", "dashboard", {**DASHBOARD, "incidents": [], "headline": "All 52 servers are fine", "subline": "The last check ran 3 s ago.", "closed_at": NOW - timedelta(days=2)}),
+    "dashboard-fine": (
+        "dashboard.html",
+        "dashboard",
+        {
+            **DASHBOARD,
+            "incidents": [],
+            "headline": "All 52 servers are fine",
+            "subline": "The last check ran 3 s ago.",
+            "closed_at": NOW - timedelta(days=2),
+        },
+    ),
     "dashboard-first": ("dashboard.html", "dashboard", {**DASHBOARD, "total": 0}),
-    "servers": ("clouds/servers.html", "clouds:servers", {"total": 52, "groups": [GRU, SCL], "filters": {"q": "", "group": "1", "status": ""}, "query": "group=1", "headline": "50 of 52 servers are up", "servers": SERVERS, "next_url": "?after=9"}),
-    "servers-none": ("clouds/servers.html", "clouds:servers", {"total": 0, "groups": [], "filters": {}, "query": "", "headline": "No server yet", "servers": []}),
+    "servers": (
+        "clouds/servers.html",
+        "clouds:servers",
+        {
+            "total": 52,
+            "groups": [GRU, SCL],
+            "filters": {"q": "", "group": "1", "status": ""},
+            "query": "group=1",
+            "headline": "50 of 52 servers are up",
+            "servers": SERVERS,
+            "next_url": "?after=9",
+        },
+    ),
+    "servers-none": (
+        "clouds/servers.html",
+        "clouds:servers",
+        {
+            "total": 0,
+            "groups": [],
+            "filters": {},
+            "query": "",
+            "headline": "No server yet",
+            "servers": [],
+        },
+    ),
     "palette": ("clouds/_palette.html", "clouds:servers", {"servers": [CTL_1, CMP_7]}),
     "server": ("clouds/server.html", "clouds:server", SERVER),
-    "server-bare": ("clouds/server.html", "clouds:server", {"server": make_server(9, "new-1", group=None), "tab": "overview", "range": 3600, "seen_at": None, "counts": {"alerts": 0, "services_down": 0}, "charts": SERVER["charts"], "spans": [], "closed_count": 0, "incidents": [], "open_by_severity": {}, "now": [], "last_alerts": [], "projects": []}),
+    "server-bare": (
+        "clouds/server.html",
+        "clouds:server",
+        {
+            "server": make_server(9, "new-1", group=None),
+            "tab": "overview",
+            "range": 3600,
+            "seen_at": None,
+            "counts": {"alerts": 0, "services_down": 0},
+            "charts": SERVER["charts"],
+            "spans": [],
+            "closed_count": 0,
+            "incidents": [],
+            "open_by_severity": {},
+            "now": [],
+            "last_alerts": [],
+            "projects": [],
+        },
+    ),
     "server-alerts": ("clouds/server.html", "clouds:server", {**SERVER, "tab": "alerts"}),
     "server-vitals": ("clouds/server.html", "clouds:server", {**SERVER, "tab": "vitals"}),
     "server-services": ("clouds/server.html", "clouds:server", {**SERVER, "tab": "services"}),
@@ -613,60 +611,227 @@ SCENES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "add-server": ("clouds/add.html", "clouds:add-server", ADD),
     "add-server-empty": ("clouds/add.html", "clouds:add-server", {"command": ""}),
     "add-server-dialog": ("clouds/add_server.html", "clouds:add-server", ADD),
-    "waiting-done": ("clouds/_add_server_waiting.html", "clouds:add-server", {**WAITING, "key": Key(scope="enrol", used_at=NOW), "server": CTL_1, "seen_at": NOW, "services": ["nova-compute", "libvirtd"]}),
-    "waiting-expired": ("clouds/_add_server_waiting.html", "clouds:add-server", {**WAITING, "expired": True}),
-    "incidents": ("alerts/list.html", "alerts:list", {"state": "open", "severity": "", "open_count": 3, "closed_count": 41, "title": "3 incidents are open", "query": "state=open", "incidents": INCIDENTS, "next_url": ""}),
-    "incidents-closed": ("alerts/list.html", "alerts:list", {"state": "closed", "severity": "", "open_count": 3, "closed_count": 41, "title": "41 incidents were closed", "query": "state=closed", "incidents": [CLOSED], "next_url": "?before=300"}),
-    "incidents-none": ("alerts/list.html", "alerts:list", {"state": "open", "severity": "", "open_count": 0, "closed_count": 0, "title": "Nothing is wrong", "query": "", "incidents": []}),
+    "waiting-done": (
+        "clouds/_add_server_waiting.html",
+        "clouds:add-server",
+        {
+            **WAITING,
+            "key": Key(scope="enrol", used_at=NOW),
+            "server": CTL_1,
+            "seen_at": NOW,
+            "services": ["nova-compute", "libvirtd"],
+        },
+    ),
+    "waiting-expired": (
+        "clouds/_add_server_waiting.html",
+        "clouds:add-server",
+        {**WAITING, "expired": True},
+    ),
+    "incidents": (
+        "alerts/list.html",
+        "alerts:list",
+        {
+            "state": "open",
+            "severity": "",
+            "open_count": 3,
+            "closed_count": 41,
+            "title": "3 incidents are open",
+            "query": "state=open",
+            "incidents": INCIDENTS,
+            "next_url": "",
+        },
+    ),
+    "incidents-closed": (
+        "alerts/list.html",
+        "alerts:list",
+        {
+            "state": "closed",
+            "severity": "",
+            "open_count": 3,
+            "closed_count": 41,
+            "title": "41 incidents were closed",
+            "query": "state=closed",
+            "incidents": [CLOSED],
+            "next_url": "?before=300",
+        },
+    ),
+    "incidents-none": (
+        "alerts/list.html",
+        "alerts:list",
+        {
+            "state": "open",
+            "severity": "",
+            "open_count": 0,
+            "closed_count": 0,
+            "title": "Nothing is wrong",
+            "query": "",
+            "incidents": [],
+        },
+    ),
     "bell": ("alerts/_bell.html", "alerts:list", {"incidents": INCIDENTS}),
-    "incident": ("alerts/incident.html", "alerts:incident", {"incident": RABBIT, "alerts": ALERTS, "figures": [{"label": "Memory used", "value": "93 %", "note": "threshold 90 %"}, {"label": "For", "value": "20 s", "note": ""}], "lines": LINES[:2], "history": HISTORY, "charts": [{"id": "evidence-1", "title": "Memory", "url": "/chart/memory", "unit": "percent", "threshold": 90}]}),
-    "incident-closed": ("alerts/incident.html", "alerts:incident", {"incident": CLOSED, "alerts": [], "figures": [], "lines": [], "history": [Row(at=NOW, text="Resolved by itself", by=None, kind="resolved", severity="", note="")], "charts": []}),
-    "rules": ("alerts/rules.html", "alerts:rules", {"rules": RULES}),
-    "rule": ("alerts/rule_form.html", "alerts:rule", {"form": WRONG, "rule": RULES[0], "preview": {"sentence": "cpu percent above 90", "opened": 2, "series": 52}}),
-    "channels": ("alerts/channels.html", "alerts:channels", {"channels": CHANNELS, "kinds": [{"name": "email", "label": "E-mail"}, {"name": "slack", "label": "Slack"}]}),
-    "channel": ("alerts/channel_form.html", "alerts:channels", {"form": InviteForm(), "kind": {"name": "slack", "label": "Slack"}, "channel": CHANNELS[1]}),
+    "incident": (
+        "alerts/incident.html",
+        "alerts:incident",
+        {
+            "incident": RABBIT,
+            "alerts": ALERTS,
+            "figures": [
+                {"label": "Memory used", "value": "93 %", "note": "threshold 90 %"},
+                {"label": "For", "value": "20 s", "note": ""},
+            ],
+            "lines": LINES[:2],
+            "history": HISTORY,
+            "charts": [
+                {
+                    "id": "evidence-1",
+                    "title": "Memory",
+                    "url": "/chart/memory",
+                    "unit": "percent",
+                    "threshold": 90,
+                }
+            ],
+        },
+    ),
+    "incident-closed": (
+        "alerts/incident.html",
+        "alerts:incident",
+        {
+            "incident": CLOSED,
+            "alerts": [],
+            "figures": [],
+            "lines": [],
+            "history": [
+                Row(
+                    at=NOW,
+                    text="Resolved by itself",
+                    by=None,
+                    kind="resolved",
+                    severity="",
+                    note="",
+                )
+            ],
+            "charts": [],
+        },
+    ),
+    "rules": ("alerts/rules.html", "alerts:rules", {"rules": RULES, "may_edit": True}),
+    "rules-viewer": ("alerts/rules.html", "alerts:rules", {"rules": RULES, "may_edit": False}),
+    "rule": (
+        "alerts/rule_form.html",
+        "alerts:rule",
+        {"form": rule_form(RULES[0]), "rule": RULES[0], "labels": []},
+    ),
+    "rule-new": (
+        "alerts/rule_form.html",
+        "alerts:rule-new",
+        {"form": rule_form(Rule()), "rule": None, "labels": []},
+    ),
+    "channels": (
+        "alerts/channels.html",
+        "alerts:channels",
+        {"channels": CHANNELS, "kinds": notifiers.NOTIFIERS, "may_manage": True},
+    ),
+    "channel": (
+        "alerts/channel_form.html",
+        "alerts:channel",
+        {
+            "form": ChannelForm(instance=CHANNELS[1], kind="slack"),
+            "kind": notifiers.by_name("slack"),
+            "channel": CHANNELS[1],
+        },
+    ),
     "logs": ("metrics/logs.html", "metrics:logs", LOGS),
     "logs-none": ("metrics/logs.html", "metrics:logs", {**LOGS, "events": [], "older_url": ""}),
     "logs-older": ("metrics/_older.html", "metrics:logs", LOGS),
-    "members": ("accounts/members.html", "accounts:members", {"memberships": [ALICES, Membership(pk=2, user=BOB, tenant=ACME, role="member")], "invitations": [INVITATION], "form": WRONG, "roles": Role.choices}),
-    "keys": ("accounts/keys.html", "accounts:keys", {"keys": KEYS, "form": KeyForm(), "secret": "snt_k3q9x2m4p7aa_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcd", "issued": KEYS[0], "knocks": [{"key": "…a1b2", "host": "old-1", "path": "/metrics", "count": 12, "last_at": NOW}], "now": NOW}),
-    "organizations": ("accounts/organizations.html", "home", {"organizations": [{"name": "Andes Cloud", "path": "/o/acme/", "role": "owner", "ready": True}, {"name": "Lab", "path": "/o/lab/", "role": "viewer", "ready": False}]}),
-    "invitation": ("accounts/invitation.html", "invitation", {"invitation": INVITATION, "signup_url": "/signup/", "login_url": "/login/"}),
+    "members": (
+        "accounts/members.html",
+        "accounts:members",
+        {
+            "members": [ALICES, Membership(pk=2, user=BOB, tenant=ACME, role="member")],
+            "invitations": [INVITATION],
+            "form": WRONG,
+            "roles": list(Role),
+            "may_manage": True,
+        },
+    ),
+    "audit": (
+        "accounts/audit.html",
+        "accounts:audit",
+        {
+            "entries": [
+                AuditEntry(
+                    tenant=ACME, at=NOW, user=ALICE, verb="key.issued", subject="snt_k3q9x2m4p7aa_…"
+                )
+            ]
+        },
+    ),
+    "keys": (
+        "accounts/keys.html",
+        "accounts:keys",
+        {
+            "keys": KEYS,
+            "form": KeyForm(),
+            "secret": "snt_k3q9x2m4p7aa_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcd",
+            "issued": KEYS[0],
+            "knocks": [
+                {"key": "…a1b2", "host": "old-1", "path": "/metrics", "count": 12, "last_at": NOW}
+            ],
+            "may_manage": True,
+        },
+    ),
+    "organizations": (
+        "accounts/organizations.html",
+        "home",
+        {"organizations": [{"membership": ALICES, "url": "/o/acme/"}], "form": OrganizationForm()},
+    ),
+    "invitation": (
+        "accounts/invitation.html",
+        "invitation",
+        {"invitation": INVITATION, "has_account": True},
+    ),
     "404": ("404.html", "landing", {}),
     "403": ("403.html", "landing", {"problem": Problem("This needs the role admin.")}),
     "500": ("500.html", "landing", {}),
     "503": ("503.html", "landing", {}),
     "400": ("400.html", "landing", {}),
-    "problem": ("components/problem.html", "alerts:list", {"problem": Problem("Someone else has it.")}),
-}  # fmt: skip
+    "problem": (
+        "components/problem.html",
+        "alerts:list",
+        {"problem": Problem("Someone else has it.")},
+    ),
+}
+
+
+PUBLIC = ("landing", "home", "invitation")
 
 
 def draw(scene: str, role: Role = Role.OWNER) -> str:
-    """The HTML of a scene, as that role sees it."""
+    """The HTML of a scene, as that role sees it at its own address."""
     template, view_name, context = SCENES[scene]
+    public = view_name in PUBLIC
     request = RequestFactory().get("/")
     request.user = ALICE
     request.tenant = ACME
     request.access = Access(ACME, role, ALICE)
     request.htmx = False
-    request.session = {}
     namespace, _, name = view_name.rpartition(":")
     request.resolver_match = ResolverMatch(
-        _nothing, (), {}, url_name=name, namespaces=[namespace] if namespace else []
+        draw, (), {}, url_name=name, namespaces=[namespace] if namespace else []
     )
-    return get_template(template).render({"shell": SHELL, "user": ALICE, **context}, request)
+    set_urlconf(django_settings.PUBLIC_SCHEMA_URLCONF if public else django_settings.ROOT_URLCONF)
+    if not public:
+        set_script_prefix("/o/acme/")
+    try:
+        return get_template(template).render({"shell": SHELL, "user": ALICE, **context}, request)
+    finally:
+        set_urlconf(None)
+        clear_script_prefix()
 
 
 @pytest.fixture(autouse=True)
-def _linked(settings: Any) -> Iterator[None]:
-    """Pages find every name they link by, and the shell is the scene's."""
-    settings.ROOT_URLCONF = settings.PUBLIC_SCHEMA_URLCONF = __name__
+def _shell_of_the_scene(settings: Any) -> None:
     settings.TEMPLATES = copy.deepcopy(settings.TEMPLATES)
     processors = settings.TEMPLATES[0]["OPTIONS"]["context_processors"]
     processors[:] = [name for name in processors if "alerts" not in name and "messages" not in name]
-    set_urlconf(__name__)
-    yield
-    set_urlconf(None)
 
 
 class Page(HTMLParser):
@@ -752,7 +917,11 @@ def test_the_error_page_needs_no_request() -> None:
 
 
 def test_a_name_that_is_markup_stays_text() -> None:
-    SCENES["evil"] = ("alerts/_open.html", "dashboard", {"incidents": [make_incident(1, "<script>alert(1)</script>", "info")]})  # fmt: skip
+    SCENES["evil"] = (
+        "alerts/_open.html",
+        "dashboard",
+        {"incidents": [make_incident(1, "<script>alert(1)</script>", "info")]},
+    )
     try:
         assert "<script>" not in draw("evil")
     finally:

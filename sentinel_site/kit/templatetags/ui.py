@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import urlsplit
 
 from django import template
 from django.forms import BoundField
@@ -17,7 +16,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from sentinel_site.kit.tenancy import public_url
+from sentinel_site.kit import tenancy
 
 register = template.Library()
 
@@ -133,7 +132,7 @@ def number(value: float | None) -> str:
         return NOTHING
     amount = float(value or 0)
     if abs(amount) < 10_000:
-        return f"{amount:,.{0 if amount == int(amount) else _decimals(amount, 2)}f}"
+        return f"{amount:,.{_after_point(amount)}f}"
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if abs(amount) >= size:
             return f"{_digits(amount / size)} {unit}"
@@ -189,6 +188,12 @@ def _decimals(amount: float, most: int) -> int:
     )
 
 
+def _after_point(amount: float) -> int:
+    if amount == int(amount) or abs(amount) >= 100:
+        return 0
+    return 1 if abs(amount) >= 1 else 2
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and value == value
 
@@ -230,7 +235,7 @@ def age(at: datetime | None, stale_after: float | None = None) -> SafeString | s
         _iso(at),
         _exact(at),
         "" if stale_after is None else format_html(' data-stale="{}"', int(stale_after)),
-        format_html(' class="stale"') if stale else "",
+        SafeString(' class="stale"') if stale else "",
         span(since),
     )
 
@@ -329,9 +334,9 @@ def current(context: template.Context, *names: str) -> str:
 
 
 @register.simple_tag
-def public_path(name: str) -> str:
+def public_path(name: str, *args: Any) -> str:
     """The path of a public page from the root of the host, also below an organization's mount."""
-    return urlsplit(public_url(name)).path
+    return tenancy.public_path(name, *args)
 
 
 @register.filter
@@ -368,3 +373,8 @@ def linebreaks_count(text: str) -> int:
 def milliseconds(seconds: float) -> str:
     """ "14 ms", "1.2 s"."""
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
+@register.filter
+def is_past(at: datetime) -> bool:
+    return at <= timezone.now()
