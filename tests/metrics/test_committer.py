@@ -56,8 +56,9 @@ class Held:
     def __init__(self, monkeypatch: Any, real: Committer) -> None:
         self.sizes: list[int] = []
         self.reached = threading.Semaphore(0)
+        self.queued = threading.Semaphore(0)
         self.go = threading.Event()
-        write = real._write
+        write, put = real._write, real._queue.put_nowait
 
         def held(reports: Any) -> None:
             self.sizes.append(len(reports))
@@ -65,7 +66,16 @@ class Held:
             assert self.go.wait(30)
             write(reports)
 
+        def counted(work: Any) -> None:
+            put(work)
+            self.queued.release()
+
         monkeypatch.setattr(real, "_write", held)
+        monkeypatch.setattr(real._queue, "put_nowait", counted)
+
+    def wait_for_queued(self, count: int) -> None:
+        for _ in range(count):
+            assert self.queued.acquire(timeout=10)
 
 
 def test_an_answer_comes_after_the_commit(acme, real):
@@ -97,7 +107,7 @@ def test_reports_that_arrive_together_share_a_transaction(acme, globex, real, mo
                 )
                 for number in range(10)
             ]
-            _until(lambda: real.waiting == 10)
+            held.wait_for_queued(1 + 10)
             held.go.set()
         assert waiting.result().accepted == 1
         assert [one.result().accepted for one in rest] == [1] * 10
@@ -110,21 +120,6 @@ def _send_and_close(tenant: Any, *reports: dict[str, Any]) -> Any:
         return send(tenant, *reports)
     finally:
         connections.close_all()
-
-
-def _until(holds: Callable[[], bool]) -> None:
-    """Wait for another thread; the condition is what the test is about, so it must come true."""
-    gate = threading.Condition()
-    with gate:
-        assert gate.wait_for(holds, timeout=0) or _poll(gate, holds)
-
-
-def _poll(gate: threading.Condition, holds: Callable[[], bool]) -> bool:
-    for _ in range(1000):
-        gate.wait(0.01)
-        if holds():
-            return True
-    return False
 
 
 def test_the_same_report_from_many_threads_is_stored_once(acme, real):
@@ -156,7 +151,7 @@ def test_a_full_queue_is_busy_and_says_when_to_come_again(acme, monkeypatch, set
         waiting = [pool.submit(send_one, 1)]
         assert held.reached.acquire(timeout=10)
         waiting += [pool.submit(send_one, n) for n in (2, 3)]
-        _until(lambda: real.waiting == 2)
+        held.wait_for_queued(1 + 2)
         refused = post(
             "/api/v1/reports",
             body(report(at, sequence=4, points=[point(percent=4)])),
