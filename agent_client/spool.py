@@ -387,6 +387,8 @@ def peek(directory: str) -> tuple[Waiting, Losses, int] | None:
     if not os.path.exists(path):
         return None
     with _translated(path), contextlib.closing(sqlite3.connect(path, timeout=5.0)) as db:
+        if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'reports'").fetchone() is None:
+            return None  # it is being made this moment
         count, size, oldest = db.execute(
             "SELECT count(*), total(size), min(at) FROM reports"
         ).fetchone()

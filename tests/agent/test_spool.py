@@ -139,6 +139,11 @@ def test_a_directory_that_cannot_be_used_is_said(tmp_path: Path) -> None:
         Spool(str(tmp_path / "file" / "state"))
 
 
+def test_a_spool_in_the_making_holds_nothing_yet(tmp_path: Path) -> None:
+    (tmp_path / "spool.db").touch()
+    assert peek(str(tmp_path)) is None
+
+
 def test_the_spool_can_be_read_beside_a_running_agent(tmp_path: Path) -> None:
     assert peek(str(tmp_path)) is None
     spool = spool_at(tmp_path)

@@ -1,0 +1,30 @@
+"""Small makers of what alerts are about."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+from alerts.models import Rule, Severity
+from clouds.models import Server
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+MINUTE = timedelta(minutes=1)
+
+
+def make_server(host: str = "nova-1", **more: Any) -> Server:
+    more.setdefault("agent_id", uuid4())
+    more.setdefault("registered_at", NOON - timedelta(days=1))
+    more.setdefault("status_since", NOON - timedelta(days=1))
+    more.setdefault("interval", 10 * SECOND)
+    return Server.objects.create(host=host, **more)
+
+
+def make_rule(name: str = "Busy", **more: Any) -> Rule:
+    more.setdefault("measurement", "cpu")
+    more.setdefault("field", "percent")
+    more.setdefault("thresholds", {Severity.WARNING: 60})
+    more.setdefault("window", 20 * SECOND)
+    return Rule.objects.create(name=name, **more)

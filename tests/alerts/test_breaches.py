@@ -1,0 +1,197 @@
+"""From readings to alerts: open once, count, change, resolve, reopen."""
+
+from __future__ import annotations
+
+import pytest
+from django.db import IntegrityError, transaction
+
+from alerts import breaches, incidents
+from alerts.breaches import Reading
+from alerts.models import Alert, Event, Incident, Pending, Severity
+from tests.alerts.builders import MINUTE, NOON, SECOND, make_rule, make_server
+
+
+@pytest.fixture
+def server(acme):
+    return make_server()
+
+
+def read(rule, server, value, at, **tags):
+    reading = Reading(
+        server=server.pk,
+        value=value,
+        service="system",
+        subject=tags.get("mount", "cpu percent"),
+        unit="percent",
+        explained=f"It is {value}",
+        tags=tags,
+    )
+    with transaction.atomic():
+        breaches.settle({rule: [reading]}, at)
+
+
+def test_a_breach_opens_one_alert_in_an_incident_of_its_own(server):
+    read(make_rule(), server, 90, NOON)
+    alert = Alert.objects.get()
+    assert (alert.severity, alert.value, alert.limit) == ("warning", 90, 60)
+    assert (alert.service, alert.subject, alert.server) == ("system", "cpu percent", server)
+    assert alert.incident.title == "Busy"
+    assert list(alert.incident.event_set.values_list("kind", flat=True)) == [Event.Kind.OPENED]
+    server.refresh_from_db()
+    assert server.health == "warning"
+
+
+def test_a_second_breach_counts_on_the_open_alert(server):
+    rule = make_rule()
+    read(rule, server, 90, NOON)
+    read(rule, server, 91, NOON + 5 * SECOND)
+    alert = Alert.objects.get()
+    assert (alert.count, alert.value, alert.breached_at) == (2, 91, NOON + 5 * SECOND)
+    assert alert.opened_at == NOON
+
+
+def test_a_rule_must_hold_long_enough(server):
+    rule = make_rule(hold=20 * SECOND)
+    for seconds in (0, 5, 10, 15):
+        read(rule, server, 90, NOON + seconds * SECOND)
+        assert not Alert.objects.exists()
+    read(rule, server, 90, NOON + 20 * SECOND)
+    assert Alert.objects.get().opened_at == NOON + 20 * SECOND
+
+
+def test_a_good_value_in_between_starts_the_wait_anew(server):
+    rule = make_rule(hold=20 * SECOND)
+    read(rule, server, 90, NOON)
+    read(rule, server, 10, NOON + 10 * SECOND)
+    read(rule, server, 90, NOON + 15 * SECOND)
+    read(rule, server, 90, NOON + 30 * SECOND)
+    assert not Alert.objects.exists()
+    read(rule, server, 90, NOON + 35 * SECOND)
+    assert Alert.objects.count() == 1
+
+
+def test_the_wait_survives_a_restart_since_it_is_a_row(server):
+    rule = make_rule(hold=20 * SECOND)
+    read(rule, server, 90, NOON)
+    assert Pending.objects.get().since == NOON
+
+
+def test_recovery_resolves_alert_and_incident_and_the_servers_health(server):
+    rule = make_rule()
+    read(rule, server, 90, NOON)
+    read(rule, server, 20, NOON + MINUTE)
+    alert = Alert.objects.get()
+    assert alert.resolved_at == alert.incident.resolved_at == NOON + MINUTE
+    assert alert.incident.event_set.last().kind == Event.Kind.RESOLVED
+    server.refresh_from_db()
+    assert server.health == "ok"
+    assert not Pending.objects.exists()
+
+
+def test_no_reading_is_not_good_news(server):
+    rule = make_rule()
+    read(rule, server, 90, NOON)
+    breaches.settle({rule: []}, NOON + MINUTE)
+    assert Alert.objects.get().resolved_at is None
+
+
+def test_a_change_of_severity_updates_and_never_adds(server):
+    rule = make_rule(thresholds={"warning": 60, "critical": 95})
+    read(rule, server, 70, NOON)
+    read(rule, server, 99, NOON + 5 * SECOND)
+    read(rule, server, 70, NOON + 10 * SECOND)
+    alert = Alert.objects.get()
+    assert alert.severity == alert.incident.severity == Severity.WARNING
+    assert list(alert.incident.event_set.values_list("kind", flat=True)) == [
+        Event.Kind.OPENED,
+        Event.Kind.RAISED,
+        Event.Kind.LOWERED,
+    ]
+
+
+def test_each_series_of_a_server_has_an_alert_of_its_own(server):
+    rule = make_rule(measurement="disk")
+    read(rule, server, 90, NOON, mount="/")
+    read(rule, server, 90, NOON, mount="/var")
+    assert set(Alert.objects.values_list("subject", flat=True)) == {"/", "/var"}
+    read(rule, server, 10, NOON + MINUTE, mount="/")
+    assert Alert.objects.get(resolved_at=None).subject == "/var"
+
+
+def test_resolved_by_hand_while_it_holds_opens_again_at_the_next_slot(server, alice):
+    rule = make_rule()
+    read(rule, server, 90, NOON)
+    incident = Incident.objects.get()
+    incidents.resolve(incident, alice, NOON + SECOND)
+    read(rule, server, 90, NOON + 5 * SECOND)
+    incident.refresh_from_db()
+    assert incident.resolved_at is None
+    assert Alert.objects.count() == 1
+    assert incident.event_set.last().kind == Event.Kind.REOPENED
+
+
+def test_resolved_by_hand_and_recovered_opens_a_new_incident_later(server, alice):
+    rule = make_rule()
+    read(rule, server, 90, NOON)
+    incidents.resolve(Incident.objects.get(), alice, NOON + SECOND)
+    read(rule, server, 10, NOON + 5 * SECOND)
+    read(rule, server, 90, NOON + MINUTE)
+    assert Incident.objects.count() == 2
+
+
+def test_the_database_lets_no_second_alert_of_a_fingerprint_be_open(server):
+    read(make_rule(), server, 90, NOON)
+    alert = Alert.objects.get()
+    alert.pk = None
+    with pytest.raises(IntegrityError), transaction.atomic():
+        alert.save(force_insert=True)
+
+
+def test_an_alert_always_names_service_and_subject(server):
+    read(make_rule(), server, 90, NOON)
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Alert.objects.update(subject="")
+
+
+def test_two_evaluations_that_overlap_open_one_alert(server):
+    rule = make_rule()
+    found = incidents.Found(
+        rule=rule,
+        fingerprint="same",
+        reading=90,
+        limit=60,
+        severity=Severity.WARNING,
+        server=server.pk,
+        service="system",
+        subject="cpu",
+        unit="percent",
+        text="",
+        held_since=NOON,
+    )
+    first = incidents.open_or_count(found, NOON)
+    second = incidents.open_or_count(found, NOON)
+    assert first.pk == second.pk
+    assert second.count == 2
+    assert Incident.objects.count() == 1
+
+
+def test_an_alert_ends_with_its_rule(server):
+    rule = make_rule()
+    read(rule, server, 90, NOON)
+    rule.enabled = False
+    rule.save()
+    breaches.resolve_orphans(NOON + MINUTE)
+    assert Alert.objects.get().resolved_at == NOON + MINUTE
+    assert not Pending.objects.exists()
+
+
+def test_settling_many_readings_asks_a_fixed_number_of_questions(
+    acme, django_assert_max_num_queries
+):
+    rule = make_rule()
+    servers = [make_server(f"nova-{number}") for number in range(30)]
+    readings = [
+        Reading(server=one.pk, value=10, service="system", subject="cpu") for one in servers
+    ]
+    with django_assert_max_num_queries(4):
+        breaches.settle({rule: readings}, NOON)

@@ -1,0 +1,168 @@
+"""Who is told what: rows first, each delivery once, retried, in order."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.core import mail
+
+from accounts.models import Tenant
+from alerts import dispatch, notifiers
+from alerts.models import Incident, Notification, NotificationChannel
+from alerts.notifiers import Undelivered
+from sentinel_site.kit.tenancy import in_schema
+from tests.alerts.builders import MINUTE, NOON, SECOND, make_rule, make_server
+from tests.alerts.test_breaches import read
+
+
+class Recorder:
+    """A notifier that keeps what it is given, and fails on command."""
+
+    name, label, fields = "email", "E-mail", ()
+
+    def __init__(self):
+        self.sent, self.failures = [], []
+
+    def errors(self, config):
+        return []
+
+    def public(self, config):
+        return {}
+
+    def send(self, config, message):
+        if self.failures:
+            raise self.failures.pop(0)
+        self.sent.append(message)
+
+
+@pytest.fixture
+def recorder(monkeypatch):
+    recorder = Recorder()
+    monkeypatch.setattr(notifiers, "NOTIFIERS", (recorder,))
+    return recorder
+
+
+@pytest.fixture
+def breach(acme):
+    """Open an incident (the tenant has its default channel to Alice)."""
+    rule, server = make_rule(), make_server()
+    read(rule, server, 90, NOON)
+    return lambda value, at: read(rule, server, value, at)
+
+
+def test_opening_and_resolving_are_told_once_each(breach, recorder):
+    assert dispatch.deliver_due(NOON) == 1
+    assert dispatch.deliver_due(NOON) == 0
+    breach(10, NOON + MINUTE)
+    dispatch.deliver_due(NOON + MINUTE)
+    assert [message.transition.split(":")[0] for message in recorder.sent] == ["opened", "resolved"]
+    assert recorder.sent[0].text == "It is 90 (limit > 60.0 %)"
+    assert recorder.sent[0].link.endswith(f"/o/acme/incidents/{Incident.objects.get().pk}/")
+    assert recorder.sent[1].is_resolved
+
+
+def test_a_failed_delivery_is_tried_again_later_with_the_same_key(breach, recorder):
+    recorder.failures = [Undelivered("busy")]
+    dispatch.deliver_due(NOON)
+    row = Notification.objects.get()
+    assert (row.state, row.error) == ("waiting", "busy")
+    assert dispatch.deliver_due(NOON + 5 * SECOND) == 0
+    dispatch.deliver_due(row.due_at)
+    row.refresh_from_db()
+    assert row.state == "sent"
+    assert recorder.sent[0].key == str(row.key)
+
+
+def test_a_retry_waits_as_long_as_the_other_side_asks(breach, recorder):
+    recorder.failures = [Undelivered("slow down", retry_after=timedelta(seconds=90))]
+    dispatch.deliver_due(NOON)
+    assert Notification.objects.get().due_at == NOON + timedelta(seconds=90)
+
+
+def test_back_off_grows_to_a_bound_and_ends_after_a_day(breach, recorder):
+    recorder.failures = [Undelivered("down")] * 500
+    pauses, now = [], NOON
+    while Notification.objects.get().state == "waiting":
+        dispatch.deliver_due(now)
+        row = Notification.objects.get()
+        pauses.append(row.due_at - now)
+        now = row.due_at
+    assert pauses == sorted(pauses)
+    assert max(pauses) == dispatch.LAST_RETRY
+    assert row.state == "failed"
+    assert timedelta(hours=23) < now - NOON < timedelta(hours=25)
+
+
+def test_what_can_never_work_is_given_up_at_once(breach, recorder):
+    recorder.failures = [Undelivered("no such address", for_good=True)]
+    dispatch.deliver_due(NOON)
+    assert Notification.objects.get().state == "failed"
+
+
+def test_the_resolution_is_not_told_before_the_opening(breach, recorder):
+    recorder.failures = [Undelivered("busy")]
+    dispatch.deliver_due(NOON)
+    breach(10, NOON + 5 * SECOND)
+    assert dispatch.deliver_due(NOON + 5 * SECOND) == 0
+    dispatch.deliver_due(NOON + MINUTE)
+    assert [m.transition.split(":")[0] for m in recorder.sent] == ["opened", "resolved"]
+
+
+def test_a_worker_killed_while_sending_is_followed_by_another_with_the_same_key(
+    breach, recorder, monkeypatch
+):
+    claimed = dispatch._claim(NOON)
+    assert dispatch._claim(NOON) is None, "nobody else has it meanwhile"
+    dispatch.deliver_due(NOON + dispatch.CLAIM)
+    assert [message.key for message in recorder.sent] == [str(claimed.key)]
+
+
+def test_a_queued_notification_wakes_its_tenant(breach, acme):
+    with in_schema("public"):
+        assert Tenant.objects.get(pk=acme.pk).timer_at is not None
+
+
+def test_a_channel_is_told_of_its_severity_and_worse_only(acme, recorder):
+    NotificationChannel.objects.update(least_severity="critical")
+    rule, server = make_rule(thresholds={"warning": 60, "critical": 95}), make_server()
+    read(rule, server, 70, NOON)
+    assert not Notification.objects.exists()
+    read(rule, server, 99, NOON + SECOND)
+    assert Notification.objects.get().transition == "raised:critical"
+    read(rule, server, 10, NOON + 2 * SECOND)
+    assert Notification.objects.count() == 2, "who was told of the begin is told of the end"
+
+
+def test_who_was_not_told_of_the_begin_is_not_told_of_the_end(acme):
+    NotificationChannel.objects.update(least_severity="critical")
+    rule, server = make_rule(), make_server()
+    read(rule, server, 70, NOON)
+    read(rule, server, 10, NOON + SECOND)
+    assert not Notification.objects.exists()
+
+
+def test_a_switched_off_channel_is_told_nothing(acme):
+    NotificationChannel.objects.update(enabled=False)
+    read(make_rule(), make_server(), 90, NOON)
+    assert not Notification.objects.exists()
+
+
+def test_mail_names_what_is_wrong_and_can_be_recognized_when_it_comes_twice(breach):
+    dispatch.deliver_due(NOON)
+    (message,) = mail.outbox
+    row = Notification.objects.get()
+    assert message.subject == "[Warning] Busy on nova-1"
+    assert message.to == ["alice@acme.example"]
+    assert str(row.key) in message.extra_headers["Message-ID"]
+    assert message.extra_headers["X-Idempotency-Key"] == str(row.key)
+    assert "It is 90 (limit > 60.0 %)" in message.body
+    assert "/o/acme/incidents/" in message.body
+    html = message.alternatives[0][0]
+    assert "&gt; 60.0 %" in html
+
+
+def test_names_from_a_host_cannot_inject_mail_headers(acme):
+    read(make_rule(), make_server("evil\nBcc: all@example.org"), 90, NOON)
+    dispatch.deliver_due(NOON)
+    assert mail.outbox[0].subject == "[Warning] Busy on evil Bcc: all@example.org"

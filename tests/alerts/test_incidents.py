@@ -1,0 +1,77 @@
+"""What people do with incidents."""
+
+from __future__ import annotations
+
+import pytest
+
+from alerts import incidents
+from alerts.models import Event, Incident
+from tests.alerts.builders import NOON, SECOND, make_rule, make_server
+from tests.alerts.test_breaches import read
+
+
+@pytest.fixture
+def incident(acme):
+    read(make_rule(), make_server(), 90, NOON)
+    return Incident.objects.get()
+
+
+def test_who_acknowledges_first_has_it(incident, alice, bob):
+    incidents.acknowledge(incident, alice, NOON)
+    with pytest.raises(incidents.AlreadyAcknowledged):
+        incidents.acknowledge(incident, bob, NOON + SECOND)
+    incident.refresh_from_db()
+    assert incident.taken_by == alice.pk
+
+
+def test_what_is_resolved_is_neither_taken_nor_resolved_again(incident, alice):
+    incidents.resolve(incident, alice, NOON)
+    with pytest.raises(incidents.AlreadyResolved):
+        incidents.acknowledge(incident, alice, NOON)
+    with pytest.raises(incidents.AlreadyResolved):
+        incidents.resolve(incident, alice, NOON)
+
+
+def test_history_names_who_did_it(incident, alice):
+    incidents.acknowledge(incident, alice, NOON)
+    incidents.resolve(incident, alice, NOON + SECOND)
+    assert list(incident.event_set.values_list("kind", "by")) == [
+        (Event.Kind.OPENED, None),
+        (Event.Kind.ACKNOWLEDGED, alice.pk),
+        (Event.Kind.RESOLVED, alice.pk),
+    ]
+
+
+def test_a_viewer_reads_and_a_member_acts(incident, bob, client, acme):
+    from accounts.models import Membership, Role
+
+    client.force_login(bob)
+    Membership.objects.filter(user=bob, tenant=acme).update(role=Role.VIEWER)
+    assert client.get(f"/o/acme/incidents/{incident.pk}/").status_code == 200
+    assert client.post(f"/o/acme/incidents/{incident.pk}/acknowledge/").status_code == 403
+    Membership.objects.filter(user=bob, tenant=acme).update(role=Role.MEMBER)
+    assert client.post(f"/o/acme/incidents/{incident.pk}/acknowledge/").status_code == 302
+    incident.refresh_from_db()
+    assert incident.taken_by == bob.pk
+
+
+def test_a_second_acknowledgement_over_the_api_is_a_conflict(incident, bob, client):
+    client.force_login(bob)
+    path = f"/o/acme/api/v1/incidents/{incident.pk}/acknowledge/"
+    assert client.post(path).json()["acknowledged_by"] == bob.pk
+    answer = client.post(path)
+    assert answer.status_code == 409
+    assert answer.json()["type"] == "/problems/already-acknowledged"
+
+
+def test_pages_of_incidents_show_what_happened(incident, bob, client):
+    client.force_login(bob)
+    page = client.get("/o/acme/incidents/").content.decode()
+    assert "nova-1" in page
+    assert "Busy" in page
+    detail = client.get(f"/o/acme/incidents/{incident.pk}/").content.decode()
+    assert "It is 90 (limit &gt; 60.0 %)" in detail
+    for fragment in ("incident", "timeline"):
+        alone = client.get(f"/o/acme/incidents/{incident.pk}/?fragment={fragment}")
+        assert "<html" not in alone.content.decode()
+    assert client.get(f"/o/acme/incidents/{incident.pk}/?fragment=nothing").status_code == 404

@@ -1,0 +1,320 @@
+"""The modules of the pages in a real browser, against drawn scenes and a socket that we hold."""
+
+from __future__ import annotations
+
+import json
+import mimetypes
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from django.conf import settings
+from playwright.sync_api import Page, Route, expect, sync_playwright
+
+from tests.site.test_look_scenes import SCENES, _shell_of_the_scene, draw  # noqa: F401  a fixture
+
+pytestmark = pytest.mark.e2e
+
+ORIGIN = "http://sentinella.localhost"
+BROWSER = "/usr/bin/chromium"
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+CSP = "; ".join(
+    f"{name} {' '.join(sources)}"
+    for name, sources in settings.CONTENT_SECURITY_POLICY["DIRECTIVES"].items()
+)
+
+
+class Site:
+    """What the page under test talks to: every answer is made here, and every request kept."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.asked: list[str] = []
+        self.answers: dict[str, str | Callable[[Route], None]] = {}
+        self.sockets: list[Any] = []
+        self.refuse_sockets = False
+        self.errors: list[str] = []
+        page.route("**/*", self._answer)
+        page.route_web_socket("**/ws/live", self._socket)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on(
+            "console",
+            lambda said: self.errors.append(said.text) if said.type == "error" else None,
+        )
+
+    def open(self, scene: str) -> None:
+        self.answers["/scene"] = draw(scene)
+        self.page.goto(f"{ORIGIN}/scene")
+
+    def hint(self, kind: str) -> None:
+        self.sockets[-1].send(json.dumps({"type": f"{kind}.changed", "id": 7}))
+
+    def times(self, part: str) -> int:
+        return sum(part in url for url in self.asked)
+
+    def _socket(self, socket: Any) -> None:
+        if self.refuse_sockets:
+            socket.close(code=1011)
+        else:
+            self.sockets.append(socket)
+
+    def _answer(self, route: Route) -> None:
+        url = urlsplit(route.request.url)
+        self.asked.append(f"{route.request.method} {url.path}?{url.query}")
+        headers = {"Content-Security-Policy": CSP}
+        for part, answer in self.answers.items():
+            if part in f"{url.path}?{url.query}":
+                if callable(answer):
+                    answer(route)
+                else:
+                    route.fulfill(body=answer, content_type="text/html", headers=headers)
+                return
+        if url.path.startswith("/static/"):
+            path = settings.BASE_DIR / url.path.lstrip("/")
+            route.fulfill(path=path, content_type=_kind(path))
+        elif url.path.startswith("/chart/"):
+            route.fulfill(json=_chart(url.path, parse_qs(url.query)))
+        elif "fragment=bell" in url.query:
+            route.fulfill(body=draw("bell"), content_type="text/html")
+        elif "fragment=palette" in url.query:
+            route.fulfill(body=draw("palette"), content_type="text/html")
+        else:
+            route.fulfill(status=204, body="")
+
+
+def _kind(path: Path) -> str:
+    return mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+
+
+def _chart(path: str, query: dict[str, list[str]]) -> dict[str, Any]:
+    """24 values, one an hour: 1 to 24 percent, or as many events of each severity."""
+    end = int(time.time())
+    start = end - 86_400
+    times = [start + 3600 * hour for hour in range(24)]
+    names = ["warning", "error", "critical"] if "events" in path else ["percent"]
+    values = list(range(1, 25))
+    return {
+        "start": start,
+        "end": end,
+        "step": 3600,
+        "series": [
+            {"name": name, "label": name, "unit": "", "tags": {}, "times": times, "values": values}
+            for name in names
+        ],
+    }
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def site(browser: Any) -> Iterator[Site]:
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    site = Site(context.new_page())
+    yield site
+    assert site.errors == []
+    context.close()
+
+
+def test_a_hint_refetches_what_shows_that_kind_and_nothing_else(site: Site) -> None:
+    site.open("dashboard")
+    expect(site.page.locator("[data-live-chip]")).to_have_text("Live")
+    site.answers["fragment=state"] = "<h1>All is well</h1>"
+    before = site.times("fragment=fleet")
+    site.hint("incident")
+    expect(site.page.locator("#state h1")).to_have_text("All is well")
+    assert site.times("fragment=fleet") == before
+
+
+def test_an_answer_that_says_the_same_leaves_the_page_alone(site: Site) -> None:
+    site.open("dashboard")
+    expect(site.page.locator("[data-live-chip]")).to_have_text("Live")
+    site.answers["fragment=state"] = "<h1>Same</h1>"
+    site.hint("incident")
+    expect(site.page.locator("#state h1")).to_have_text("Same")
+    site.page.evaluate("document.querySelector('#state h1').dataset.mine = 'yes'")
+    asked = site.times("fragment=state")
+    site.hint("incident")
+    _until(lambda: site.times("fragment=state") > asked, site.page)
+    expect(site.page.locator("#state h1[data-mine]")).to_have_count(1)
+
+
+def test_a_lost_socket_is_shown_and_after_it_the_page_ends_in_the_servers_state(
+    site: Site,
+) -> None:
+    site.open("dashboard")
+    chip = site.page.locator("[data-live-chip]")
+    expect(chip).to_have_text("Live")
+    site.refuse_sockets = True
+    site.sockets[-1].close()
+    expect(chip).to_have_attribute("data-state", "paused")
+    expect(chip).to_contain_text("Live paused")
+    site.answers["fragment=state"] = "<h1>Changed meanwhile</h1>"
+    site.refuse_sockets = False
+    expect(chip).to_have_attribute("data-state", "live", timeout=15_000)
+    expect(site.page.locator("#state h1")).to_have_text("Changed meanwhile")
+
+
+def test_while_paused_the_page_polls(site: Site) -> None:
+    site.page.clock.install()
+    site.open("dashboard")
+    expect(site.page.locator("[data-live-chip]")).to_have_text("Live")
+    site.refuse_sockets = True
+    site.sockets[-1].close()
+    expect(site.page.locator("[data-live-chip]")).to_contain_text("paused")
+    site.answers["fragment=state"] = "<h1>Seen by polling</h1>"
+    site.page.clock.run_for(12_000)
+    expect(site.page.locator("#state h1")).to_have_text("Seen by polling")
+
+
+def test_acknowledging_sends_the_token_and_refetches(site: Site) -> None:
+    site.open("dashboard")
+    tokens: list[str | None] = []
+
+    def take(route: Route) -> None:
+        tokens.append(route.request.headers.get("x-csrftoken"))
+        site.answers["fragment=state"] = "<h1>You have it</h1>"
+        route.fulfill(status=204, body="")
+
+    site.answers["318/acknowledge"] = take
+    site.page.locator("#incident-318").get_by_role("button", name="Acknowledge").click()
+    expect(site.page.locator("#state h1")).to_have_text("You have it")
+    assert tokens
+    assert tokens[0]
+
+
+def test_a_problem_becomes_a_notice_and_replaces_nothing(site: Site) -> None:
+    site.open("dashboard")
+    site.answers["318/acknowledge"] = draw("problem")
+    site.page.locator("#incident-318").get_by_role("button", name="Acknowledge").click()
+    expect(site.page.locator("#toasts")).to_contain_text("Someone else has it.")
+    expect(site.page.locator("#incident-318")).to_be_visible()
+    site.page.locator("#toasts").get_by_role("button", name="Close").click()
+    expect(site.page.locator("#toasts .toast")).to_have_count(0)
+
+
+def test_resolving_is_asked_first(site: Site) -> None:
+    site.open("incident")
+    site.page.get_by_role("button", name="Resolve").click()
+    dialog = site.page.locator("#confirm")
+    expect(dialog).to_contain_text("If the rule still holds, it opens again.")
+    dialog.get_by_role("button", name="Cancel").click()
+    assert site.times("318/resolve") == 0
+    site.page.get_by_role("button", name="Resolve").click()
+    dialog.get_by_role("button", name="Resolve").click()
+    _until(lambda: site.times("POST /o/acme/incidents/318/resolve") == 1, site.page)
+
+
+def test_the_add_server_dialog_opens_waits_and_closes(site: Site) -> None:
+    site.open("dashboard")
+    site.answers["servers/add/?fragment=waiting"] = draw("waiting-done")
+    site.answers["servers/add/"] = draw("add-server-dialog")
+    site.page.get_by_role("link", name="New server").click()
+    dialog = site.page.locator("#dialog")
+    expect(dialog).to_contain_text("curl -fsS")
+    expect(dialog).to_contain_text("Waiting for the agent")
+    site.hint("server")
+    expect(dialog.get_by_role("link", name="Open ctl-1")).to_be_visible()
+    site.page.keyboard.press("Escape")
+    expect(dialog).not_to_be_visible()
+    expect(dialog).to_be_empty()
+
+
+def test_the_palette_finds_a_server_by_keyboard(site: Site) -> None:
+    site.open("dashboard")
+    site.page.keyboard.press("Control+k")
+    box = site.page.get_by_role("combobox", name="Search or jump to")
+    expect(box).to_be_focused()
+    box.fill("ctl")
+    expect(site.page.get_by_role("option", name="ctl-1")).to_have_attribute("aria-selected", "true")
+    site.page.keyboard.press("Enter")
+    _until(lambda: site.times("GET /o/acme/servers/1/") == 1, site.page)
+
+
+def test_g_and_a_letter_go_there_but_not_while_typing(site: Site) -> None:
+    site.open("logs")
+    site.page.locator("#q").fill("g s")
+    assert site.times("GET /o/acme/servers/?") == 0
+    site.page.locator("#q").blur()
+    site.page.keyboard.press("g")
+    site.page.keyboard.press("s")
+    _until(lambda: site.times("GET /o/acme/servers/?") == 1, site.page)
+
+
+def test_a_chart_says_its_average_and_the_value_under_the_cursor(site: Site) -> None:
+    site.open("server")
+    figure = site.page.locator("#fig-cpu")
+    expect(figure).to_have_text("13 %, peak 24")
+    plot = site.page.locator("#cpu")
+    plot.scroll_into_view_if_needed()
+    plot.focus()
+    site.page.keyboard.press("ArrowLeft")
+    expect(figure).to_contain_text("23 %")
+    plot.blur()
+    expect(figure).to_have_text("13 %, peak 24")
+    expect(plot).to_have_attribute("aria-label", "CPU. percent: average 13 %, highest 24 %.")
+
+
+def test_a_click_on_a_bar_opens_those_log_lines(site: Site) -> None:
+    site.open("server")
+    expect(site.page.locator("#fig-events")).to_contain_text("900")
+    box = site.page.locator("#events .u-over").bounding_box()
+    assert box
+    site.page.mouse.click(box["x"] + box["width"] * 0.95, box["y"] + box["height"] - 4)
+    _until(lambda: site.times("GET /o/acme/logs/?server=1&start=") == 1, site.page)
+    assert "level=critical" in next(url for url in site.asked if "logs/?server=1&start=" in url)
+
+
+def test_a_chart_can_be_read_as_a_table(site: Site) -> None:
+    site.open("server")
+    expect(site.page.locator("#fig-disk")).to_contain_text("13")
+    site.page.locator("details[data-table-for] summary").click()
+    table = site.page.locator("details[data-table-for] table")
+    expect(table.locator("th")).to_have_text(["Time", "CPU", "Memory", "Disk"])
+    expect(table.locator("tbody tr")).to_have_count(24)
+
+
+def test_a_chosen_theme_holds_on_the_next_page(site: Site) -> None:
+    site.open("dashboard")
+    site.page.get_by_label("You: Alice Rojas").click()
+    site.page.get_by_role("button", name="Dark").click()
+    dark = site.page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert dark == "rgb(11, 13, 16)"
+    site.open("logs")
+    assert site.page.evaluate("getComputedStyle(document.body).backgroundColor") == dark
+
+
+def test_an_untaken_critical_incident_shows_in_the_title(site: Site) -> None:
+    site.open("servers")
+    expect(site.page).to_have_title("(1) Servers · Andes Cloud")
+
+
+FRAGMENT = re.compile(r"/_|^components/|add_server\.html")
+PAGES = [name for name, (page, _, _) in SCENES.items() if not FRAGMENT.search(page)]
+
+
+@pytest.mark.parametrize("scene", PAGES)
+def test_no_page_is_wider_than_the_screen(site: Site, scene: str) -> None:
+    site.open(scene)
+    site.page.evaluate("document.fonts.ready")
+    for width in (1440, 1100, 800, 390, 320):
+        site.page.set_viewport_size({"width": width, "height": 844})
+        beyond = site.page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        assert beyond <= 0, f"{beyond} pixels at {width}"
+
+
+def _until(holds: Callable[[], bool], page: Page, seconds: float = 5) -> None:
+    """Wait for something that the page asks of the server."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "It did not happen."
+        page.wait_for_timeout(20)
