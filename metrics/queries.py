@@ -21,6 +21,14 @@ ACTIVE = timedelta(minutes=2)
 FRESH = timedelta(minutes=10)
 MAX_POINTS = 2_000
 
+#: Up to this span, bars of log events are this wide.
+_BARS = (
+    (timedelta(hours=2), timedelta(minutes=5)),
+    (timedelta(hours=12), timedelta(minutes=15)),
+    (timedelta(days=2), timedelta(hours=1)),
+    (timedelta(days=14), timedelta(hours=6)),
+)
+
 _STEPS = (1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 86400)
 
 #: (measurement, field) that only ever grow until they start again.
@@ -209,8 +217,12 @@ def events_per_hour(
     server_id: int | None = None,
     levels: Sequence[str] = ("critical", "error", "warning"),
 ) -> Chart:
-    """Log events by level and hour as a chart, worst level first."""
-    hours = events.per_hour(tenant_id, start, end, server_id)
+    """Log events by level as a chart, worst level first: by the hour over a day.
+
+    Shorter spans have shorter steps and longer ones longer, so that a chart has 12 to 60 bars.
+    """
+    step = next((step for span, step in _BARS if end - start <= span), timedelta(days=1))
+    hours = events.per_hour(tenant_id, start, end, server_id, step)
     times = [hour.at.timestamp() for hour in hours]
     lines = [
         Line(
@@ -223,7 +235,9 @@ def events_per_hour(
         )
         for level in levels
     ]
-    return Chart(times[0] if times else start.timestamp(), end.timestamp(), 3600.0, lines)
+    return Chart(
+        times[0] if times else start.timestamp(), end.timestamp(), step.total_seconds(), lines
+    )
 
 
 # -- now ----------------------------------------------------------------------

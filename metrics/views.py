@@ -19,7 +19,7 @@ from accounts.access import TenantRequest, fetch, permit
 from accounts.models import Role
 from agent_client import wire
 from clouds.models import Server
-from metrics import events, queries
+from metrics import events, knocks, queries
 from metrics.api.serializers import instant
 from metrics.events import Found, Matcher, Page
 from metrics.stores.base import is_aggregation
@@ -80,6 +80,14 @@ def events_per_hour(request: TenantRequest) -> HttpResponse:
         server_id = fetch(request, Server, pk=_server_id(asked["server"])).pk
     start, end = _span(asked, LOG_SPAN)
     return JsonResponse(queries.events_per_hour(request.tenant.pk, start, end, server_id).to_json())
+
+
+@require_GET
+@permit(Role.VIEWER)
+def unknown_keys(request: TenantRequest) -> HttpResponse:
+    """Who knocks with a plugin key that nobody issued; a part of the page of keys."""
+    found = knocks.of_tenant(request.tenant.pk)
+    return render(request, "metrics/_knocks.html", {"knocks": found})
 
 
 @require_GET

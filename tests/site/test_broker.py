@@ -27,7 +27,7 @@ def queue() -> Iterator[str]:
 def test_a_task_waits_in_rabbitmq_until_a_worker_comes_and_is_run_once(queue):
     assert celery_app.conf.broker_url.startswith("amqp://")
     celery_app.send_task(TASK, args=[[]], queue=queue)
-    worker = subprocess.Popen(  # noqa: S603
+    worker = subprocess.Popen(
         [sys.executable, "-m", "celery", "-A", "sentinel_site", "worker", "-c", "1", "-Q", queue],
         cwd=REPOSITORY,
     )

@@ -67,7 +67,7 @@ def test_every_shape_is_drawn() -> None:
 
 def test_the_templates_lint_clean() -> None:
     djlint = Path(sys.executable).with_name("djlint")
-    ran = subprocess.run(  # noqa: S603
+    ran = subprocess.run(
         [djlint, "--profile", "django", "--lint", TEMPLATES, "--quiet"],
         capture_output=True,
         text=True,
