@@ -181,6 +181,7 @@ EMAIL_USE_SSL = _mail.scheme == "smtps"
 EMAIL_USE_TLS = _mail.scheme == "smtp+tls"
 EMAIL_TIMEOUT = 10
 ANYMAIL = ENV.anymail
+WEBHOOKS_TO_PRIVATE = ENV.may_ask_private
 DEFAULT_FROM_EMAIL = ENV.default_from_email
 SERVER_EMAIL = ENV.default_from_email
 
@@ -255,7 +256,7 @@ SECURE_CONTENT_TYPE_NOSNIFF = True
 X_FRAME_OPTIONS = "DENY"
 if HTTPS:
     SECURE_SSL_REDIRECT = True
-    SECURE_REDIRECT_EXEMPT = [r"^/*(metrics|logs)$"]  # the original agents follow no redirect
+    SECURE_REDIRECT_EXEMPT = [r"^/*(metrics|logs)/*$"]  # the original agents follow no redirect
     SECURE_HSTS_SECONDS = 31_536_000
     SECURE_HSTS_INCLUDE_SUBDOMAINS = True
     SECURE_HSTS_PRELOAD = True

@@ -34,9 +34,7 @@ def interpreters(version: str) -> list[str]:
 
 
 def runs(python: str, code: str) -> bool:
-    done = subprocess.run(
-        [python, "-c", code], capture_output=True, check=False
-    )
+    done = subprocess.run([python, "-c", code], capture_output=True, check=False)
     return done.returncode == 0
 
 
