@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from accounts.models import Tenant
 from metrics import events, isolation, stores
@@ -73,8 +73,7 @@ class Chart:
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class Value:
+class Value(NamedTuple):
     """The newest value of one series."""
 
     value: float
@@ -256,14 +255,15 @@ def latest(
     found = stores.current().latest(tenant_id, server_ids, measurements)
     newest: dict[int, int] = {}
     for one in found:
-        newest[one.server_id] = max(newest.get(one.server_id, one.ts), one.ts)
-    result: dict[int, Latest] = {}
-    for one in found:
-        if fresh is not None and newest[one.server_id] - one.ts > fresh / timedelta(milliseconds=1):
-            continue
-        place = (one.column.measurement, one.column.tags)
-        values = result.setdefault(one.server_id, {}).setdefault(place, {})
-        values[one.column.field] = Value(one.value, _time(one.ts))
+        if one.ts > newest.get(one.server_id, -1):
+            newest[one.server_id] = one.ts
+    oldest_shown = fresh / timedelta(milliseconds=1) if fresh is not None else math.inf
+    times = {ts: _time(ts) for ts in {one.ts for one in found}}
+    result: dict[int, Latest] = {server_id: {} for server_id in newest}
+    for server_id, (measurement, name, tags), ts, value in found:
+        if newest[server_id] - ts <= oldest_shown:
+            values = result[server_id].setdefault((measurement, tags), {})
+            values[name] = Value(value, times[ts])
     return result
 
 

@@ -58,7 +58,7 @@ def test_days_past_their_retention_are_dropped_and_no_other(acme):
 
 def test_what_was_heard_long_ago_leaves_no_newest_values(acme):
     at = now()
-    send(acme, report(at, points=[point(percent=1)]))
+    send(acme, report(at, points=[point(percent=1)]), at=at)
     server = Server.objects.get()
     retention.expire(at + settings.RETENTION_RAW + 2 * DAY)
     assert queries.latest(acme.pk, [server.pk]) == {}
