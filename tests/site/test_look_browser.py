@@ -250,6 +250,24 @@ def test_g_and_a_letter_go_there_but_not_while_typing(site: Site) -> None:
     _until(lambda: site.times("GET /o/acme/servers/?") == 1, site.page)
 
 
+def test_a_search_while_typing_ends_with_the_last_words_and_is_in_the_address(site: Site) -> None:
+    site.open("logs")
+
+    def find(route: Route) -> None:
+        words = parse_qs(urlsplit(route.request.url).query)["q"][0]
+        route.fulfill(body=f"<h2>Lines with {words}</h2>", content_type="text/html")
+
+    site.answers["logs/?fragment=list"] = find
+    box = site.page.locator("#q")
+    box.fill("")
+    box.press_sequentially("database is down", delay=20)
+    site.page.get_by_role("group", name="Levels").get_by_text("Warning").click()
+    expect(site.page.locator("#lines")).to_have_text("Lines with database is down")
+    address = parse_qs(urlsplit(site.page.url).query)
+    assert address["q"] == ["database is down"]
+    assert "warning" in address["level"]
+
+
 def test_a_chart_says_its_average_and_the_value_under_the_cursor(site: Site) -> None:
     site.open("server")
     figure = site.page.locator("#fig-cpu")
