@@ -51,6 +51,7 @@ class Site:
         self.page.goto(f"{ORIGIN}/scene")
 
     def hint(self, kind: str) -> None:
+        expect(self.page.locator("[data-live-chip]")).to_have_attribute("data-state", "live")
         self.sockets[-1].send(json.dumps({"type": f"{kind}.changed", "id": 7}))
 
     def times(self, part: str) -> int:
