@@ -32,7 +32,7 @@ def test_the_next_days_are_ready_before_they_begin(acme):
 
 
 def test_days_past_their_retention_are_dropped_and_no_other(acme):
-    at = now()
+    at = now().replace(hour=12)
     edge = at - settings.RETENTION_RAW
     for number, time in enumerate((edge + timedelta(minutes=1), at - DAY, at)):
         send(
@@ -43,6 +43,7 @@ def test_days_past_their_retention_are_dropped_and_no_other(acme):
                 points=[point(percent=number)],
                 events=[event(time, str(number))],
             ),
+            at=at,
         )
     dropped = retention.expire(at)
     assert dropped == []
