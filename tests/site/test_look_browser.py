@@ -217,12 +217,13 @@ def test_resolving_is_asked_first(site: Site) -> None:
 
 def test_the_add_server_dialog_opens_waits_and_closes(site: Site) -> None:
     site.open("dashboard")
-    site.answers["servers/add/?fragment=waiting"] = draw("waiting-done")
+    site.answers["servers/add/?fragment=waiting"] = draw("waiting-expired")
     site.answers["servers/add/"] = draw("add-server-dialog")
     site.page.get_by_role("link", name="New server").click()
     dialog = site.page.locator("#dialog")
     expect(dialog).to_contain_text("curl -fsS")
-    expect(dialog).to_contain_text("Waiting for the agent")
+    expect(dialog).to_contain_text("The token has expired")
+    site.answers["servers/add/?fragment=waiting"] = draw("waiting-done")
     site.hint("server")
     expect(dialog.get_by_role("link", name="Open ctl-1")).to_be_visible()
     site.page.keyboard.press("Escape")
