@@ -205,7 +205,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": TICK,
         "options": {"expires": 60},
     },
-    "expire": {"task": "metrics.tasks.expire", "schedule": timedelta(hours=1)},
+    "expire": {
+        "task": "metrics.tasks.expire",
+        "schedule": timedelta(hours=1),
+        "options": {"expires": 1800},
+    },
 }
 
 # -- API ----------------------------------------------------------------------
