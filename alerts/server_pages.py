@@ -90,7 +90,9 @@ def _in_a_sentence(servers: list[Server], incidents: list[Any], open_count: int)
     total = len(servers)
     silent = sum(server.status == Server.Status.SILENT for server in servers)
     untaken = sum(one.acknowledged_at is None for one in incidents)
-    up = f"{total - silent} of {total} server{'' if total == 1 else 's'} report."
+    up = f"{total - silent} of {total} servers report."
+    if total == 1:
+        up = "It does not report." if silent else "It reports."
     if not open_count:
         fine = "The server is fine" if total == 1 else f"All {total} servers are fine"
         return fine, up

@@ -28,6 +28,7 @@ from sentinel_site.kit.problems import Problem
 DEFAULT_RANGE = timedelta(hours=1)
 LONGEST_RANGE = timedelta(days=400)
 LOG_SPAN = timedelta(days=1)
+LATEST = 8
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -93,8 +94,15 @@ def unknown_keys(request: TenantRequest) -> HttpResponse:
 @require_GET
 @permit(Role.VIEWER)
 def logs(request: TenantRequest) -> HttpResponse:
-    """The log search; `fragment=list` is what it found, `fragment=older` the page after it."""
+    """The log search; `fragment=list` is what it found, `fragment=older` the page after it.
+
+    `fragment=latest` is the newest few lines, whatever they are.
+    """
     fragment = request.GET.get("fragment")
+    if fragment == "latest":
+        matcher = Matcher(start=timezone.now() - LOG_SPAN)
+        page = events.search(request.tenant.pk, matcher, limit=LATEST)
+        return render(request, "metrics/_lines.html", _lines(page))
     if fragment in ("list", "older"):
         found = _found(request, _Filters.read(request.GET))
         return render(request, f"metrics/_{'logs' if fragment == 'list' else 'older'}.html", found)
