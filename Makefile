@@ -32,7 +32,7 @@ run: venv frontend ## Start everything on this machine, and print where to look
 
 test: venv-dev frontend ## Run the tests, in parallel, on a PostgreSQL and a Valkey of their own
 	@unset PORT STATE_DIR; exec $(PYTHON) -m sentinel_site.embedded run --fast -- \
-		$(PYTHON) -m pytest -n $(JOBS) --dist loadgroup -m "not e2e and not rabbitmq" $(ARGS)
+		$(PYTHON) -m pytest -n $(JOBS) --dist loadscope -m "not e2e and not rabbitmq" $(ARGS)
 
 test-e2e: venv-dev frontend ## Run the end-to-end tests in a real browser (needs chromium)
 	@unset PORT STATE_DIR; exec $(PYTHON) -m sentinel_site.embedded run --fast -- \

@@ -12,6 +12,8 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -60,15 +62,22 @@ def prepare_template() -> Path | None:
     pg_dump = _pg_dump()
     if pg_dump is None:
         return None
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
-    try:
+    with _alone():
         if not dump.exists():
             _migrate_and_dump(pg_dump, dump)
-    finally:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_unlock(%s)", [_LOCK])
     return dump
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Let one process at a time make the template; migrating closes its connection, not this."""
+    lock = connection.copy()
+    try:
+        with lock.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
+        yield
+    finally:
+        lock.close()
 
 
 def _make_schema(schema: str) -> None:

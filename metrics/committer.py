@@ -37,6 +37,7 @@ log = structlog.get_logger(__name__)
 BATCH_REPORTS = 256
 WINDOW = 0.003
 ACKNOWLEDGE_WITHIN = 15.0
+TRY_AFTER = 5.0
 MAX_GAPS = 1_000
 RETRY_AFTER = "5"
 
@@ -83,18 +84,19 @@ class _Work:
         self.error: Problem | None = None
 
 
-def commit(reports: list[Prepared]) -> None:
+def commit(reports: list[Prepared], within: float = ACKNOWLEDGE_WITHIN) -> None:
     """Return when every report's outcome is committed.
 
-    Raises Busy when the queue is full and Unavailable when the database is away; then the reports
-    may or may not be stored, and sending them again does no harm.
+    Raises Busy when the queue is full or that takes longer than `within` seconds, and Unavailable
+    when the database is away; then the reports may or may not be stored, and sending them again
+    does no harm.
     """
     if not reports:
         return
     if settings.COMMIT_INLINE:
         _commit_inline(reports)
     else:
-        _of_this_process().commit(reports)
+        _of_this_process().commit(reports, within)
 
 
 # -- one transaction ----------------------------------------------------------
@@ -246,6 +248,7 @@ class Committer:
         self.process = os.getpid()
         self._queue: queue.Queue[_Work | None] = queue.Queue(maxsize=size)
         self._connection: Any = None
+        self._used_at = 0.0
         self._known_days: set[tuple[str, date]] = set()
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
         self._started = threading.Lock()
@@ -354,15 +357,28 @@ class Committer:
             raise
 
     def _connected(self) -> Any:
-        if self._connection is None or self._connection.closed:
+        """The connection; after a pause it is tried first, for the server may have restarted."""
+        idle = time.monotonic() - self._used_at > TRY_AFTER
+        if self._connection is None or (idle and not _works(self._connection)):
             self._disconnect()
             self._connection = psycopg2.connect(**_parameters())
+        self._used_at = time.monotonic()
         return self._connection
 
     def _disconnect(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _works(database: Any) -> bool:
+    try:
+        with database.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        database.rollback()
+    except psycopg2.Error:
+        return False
+    return True
 
 
 def _forget_outcomes(reports: Iterable[Prepared]) -> None:

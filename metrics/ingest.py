@@ -58,8 +58,12 @@ class _Known:
     specs_at: datetime | None = None
 
 
-def accept(tenant: TenantLike, batch: Batch) -> wire.Answer:
+def accept(
+    tenant: TenantLike, batch: Batch, within: float = committer.ACKNOWLEDGE_WITHIN
+) -> wire.Answer:
     """Store a batch; when this returns, all but the rejects is committed.
+
+    Waits for that at most `within` seconds.
 
     The same report again has no effect. Raises Busy or Unavailable (503 with Retry-After); then
     nothing is acknowledged, and sending all of it again is right.
@@ -71,7 +75,7 @@ def accept(tenant: TenantLike, batch: Batch) -> wire.Answer:
         _prepare(tenant.id, report, known[report.source].server_id, batch.received_at)
         for report in reports
     ]
-    committer.commit(prepared)
+    committer.commit(prepared, within)
     duplicates = 0
     for report, result in zip(reports, prepared, strict=True):
         if result.outcome == "duplicate":
@@ -166,7 +170,7 @@ def _settle(
     touched: set[int] = set()
     for source, said in sorted(by_source.items()):
         before = known.get(source)
-        news = _news(before, said)
+        news = _news(before, said, now)
         specs = _newest_specs(before, said)
         if news or specs or before is None:
             with in_schema(tenant.schema_name), transaction.atomic():
@@ -176,18 +180,24 @@ def _settle(
     return known, touched
 
 
-def _news(known: _Known | None, said: Iterable[Report]) -> list[Report]:
+def _said_at(report: Report, now: datetime) -> datetime:
+    """When it was said: a clock that is ahead must not outdo what is said later."""
+    return min(report.at, now)
+
+
+def _news(known: _Known | None, said: Iterable[Report], now: datetime) -> list[Report]:
     """The reports that say something of their server that the one before did not, by time."""
     news = []
     at = known.at if known else None
     facts = known.facts if known else None
     for report in sorted(said, key=lambda report: report.at):
-        if at is not None and report.at < at:
+        said_at = _said_at(report, now)
+        if at is not None and said_at < at:
             continue
         said_now = _facts(report)
         if said_now != facts:
             news.append(report)
-        at, facts = report.at, said_now
+        at, facts = said_at, said_now
     return news
 
 
@@ -212,7 +222,10 @@ def _note(said: list[Report], news: list[Report], specs: Report | None, now: dat
     for report in news:
         if report.services or (report.services_are_all and _says_services(report)):
             services.note_states(
-                server, report.services, report.at, complete=report.services_are_all
+                server,
+                report.services,
+                _said_at(report, now),
+                complete=report.services_are_all,
             )
     if specs is not None and specs.specs is not None:
         servers.note_specs(server, specs.specs)
@@ -263,7 +276,7 @@ def _prepare(tenant_id: int, report: Report, server_id: int, received_at: dateti
         sequence=report.sequence,
         server_id=server_id,
         received_at=received_at,
-        at=report.at,
+        at=_said_at(report, received_at),
         facts=_facts(report),
         specs_at=report.at if report.specs is not None else None,
         rows=rows,

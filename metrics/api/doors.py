@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any
 
 from django.utils import timezone
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
@@ -27,6 +28,7 @@ from metrics.doors import body as body_of
 from metrics.doors import entry
 from sentinel_site.kit.problems import NotFound
 
+_BY_KEY: Any = [{"key": []}]
 _UNPARSED = [BaseParser]
 _PROBLEMS = {
     400: OpenApiResponse(ProblemSerializer, "Not JSON, nested too deeply, or no reports."),
@@ -75,7 +77,7 @@ class ReportsView(Door):
         ],
         request=ReportSerializer(many=True),
         responses={200: AnswerSerializer, **_PROBLEMS},
-        auth=["key"],
+        auth=_BY_KEY,
     )
     def post(self, request: Request) -> Response:
         answer = entry.reports(
@@ -100,7 +102,7 @@ class EnrolView(Door):
             422: OpenApiResponse(ProblemSerializer, "Some fields are not valid."),
             503: _PROBLEMS[503],
         },
-        auth=["key"],
+        auth=_BY_KEY,
     )
     def post(self, request: Request) -> Response:
         enrolled = entry.enrol(

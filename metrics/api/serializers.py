@@ -8,6 +8,8 @@ from typing import Any
 
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from agent_client import wire
@@ -115,6 +117,7 @@ class LegacyLogSerializer(serializers.Serializer[Any]):
 # -- reading ------------------------------------------------------------------
 
 
+@extend_schema_field(OpenApiTypes.DATETIME)
 class InstantField(serializers.Field[datetime, Any, str, Any]):
     """A time: ISO 8601 (UTC unless it says otherwise) or Unix seconds."""
 
@@ -149,6 +152,7 @@ def instant(text: str) -> datetime | None:
         return None
 
 
+@extend_schema_field(OpenApiTypes.STR)
 class TagsField(serializers.Field[dict[str, str], Any, str, Any]):
     """`name:value`, several with commas or by giving the parameter again."""
 
@@ -250,7 +254,7 @@ class EventsQuery(SpanQuery):
         return super().to_internal_value(data)
 
 
-class EventSerializer(serializers.Serializer[Any]):
+class StoredEventSerializer(serializers.Serializer[Any]):
     id = serializers.IntegerField()
     at = serializers.DateTimeField()
     received_at = serializers.DateTimeField()
@@ -268,7 +272,7 @@ class EventSerializer(serializers.Serializer[Any]):
 class EventPageSerializer(serializers.Serializer[Any]):
     next = serializers.CharField(allow_null=True, help_text="The address of older events.")
     cursor = serializers.CharField(allow_null=True)
-    results = EventSerializer(many=True)
+    results = StoredEventSerializer(many=True)
 
 
 class KnockSerializer(serializers.Serializer[Any]):

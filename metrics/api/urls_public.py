@@ -10,15 +10,17 @@ from metrics.api.doors import (
     ReportsView,
 )
 
+PLUGIN = (
+    r"^/*plugins/download/(?P<name>[A-Za-z0-9][A-Za-z0-9_.-]{0,99})"
+    r"-(?P<version>[0-9][A-Za-z0-9_.+]{0,39})\.zip$"
+)
+
 urlpatterns = [
     path("api/v1/reports", ReportsView.as_view(), name="api-reports"),
     path("api/v1/enrol", EnrolView.as_view(), name="api-enrol"),
-    re_path(r"^/*metrics/*$", LegacyMetricsView.as_view(), name="legacy-metrics"),
-    re_path(r"^/*logs/*$", LegacyLogsView.as_view(), name="legacy-logs"),
-    re_path(
-        r"^/*plugins/download/(?P<name>[A-Za-z0-9][A-Za-z0-9_.-]{0,99})"
-        r"-(?P<version>[0-9][A-Za-z0-9_.+]{0,39})\.zip$",
-        PluginDownloadView.as_view(),
-        name="legacy-plugin-download",
-    ),
+    path("metrics", LegacyMetricsView.as_view(), name="legacy-metrics"),
+    path("logs", LegacyLogsView.as_view(), name="legacy-logs"),
+    re_path(r"^/*metrics/*$", LegacyMetricsView.as_view(schema=None)),
+    re_path(r"^/*logs/*$", LegacyLogsView.as_view(schema=None)),
+    re_path(PLUGIN, PluginDownloadView.as_view(), name="legacy-plugin-download"),
 ]

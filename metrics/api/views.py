@@ -15,11 +15,11 @@ from metrics import events, knocks, queries
 from metrics.api.serializers import (
     ChartSerializer,
     EventPageSerializer,
-    EventSerializer,
     EventsQuery,
     KnockSerializer,
     ProblemSerializer,
     SeriesQuery,
+    StoredEventSerializer,
 )
 from metrics.events import Matcher
 
@@ -87,7 +87,7 @@ class EventsView(APIView):
             {
                 "next": _with_cursor(request, page.next),
                 "cursor": page.next,
-                "results": EventSerializer(page.events, many=True).data,
+                "results": StoredEventSerializer(page.events, many=True).data,
             }
         )
 

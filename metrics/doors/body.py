@@ -59,6 +59,8 @@ def decompress(body: bytes, encoding: str) -> bytes:
         raise TooLarge(_limit("Unpacked it is larger"), limit=wire.MAX_BODY)
     if not unpacker.eof:
         raise NotCompressed("The gzip stream ends too early.")
+    if unpacker.unused_data:
+        raise NotCompressed("Something follows the gzip stream; send one.")
     return plain
 
 

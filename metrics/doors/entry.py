@@ -53,7 +53,7 @@ def metrics(encoding: str, body: bytes, now: datetime) -> None:
     push = legacy.parse(body_of.decompress(body, encoding))
     holder = _account_of(push, now)
     batch, plugins = legacy.metrics(push, now)
-    ingest.accept(Holder(holder.tenant_id, holder.schema_name), batch)
+    ingest.accept(Holder(holder.tenant_id, holder.schema_name), batch, legacy.ANSWER_WITHIN)
     for key, sample in plugins.samples.items():
         knocks.note(
             Knock.Kind.PLUGIN, key, push.host, now, tenant_id=holder.tenant_id, sample=sample
@@ -66,7 +66,8 @@ def logs(encoding: str, body: bytes, now: datetime) -> None:
     """`POST /logs` of an original agent: one log line."""
     push = legacy.parse(body_of.decompress(body, encoding))
     holder = _account_of(push, now)
-    ingest.accept(Holder(holder.tenant_id, holder.schema_name), legacy.log(push, now))
+    tenant = Holder(holder.tenant_id, holder.schema_name)
+    ingest.accept(tenant, legacy.log(push, now), legacy.ANSWER_WITHIN)
     with database_or_unavailable():
         keys.note_use(holder, now)
 

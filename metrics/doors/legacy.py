@@ -25,6 +25,8 @@ from metrics.events import joined_key
 from sentinel_site.kit.problems import Problem
 
 INTERVAL = timedelta(seconds=60)
+#: Seconds. Their log reading stands still until the answer, and they send nothing twice.
+ANSWER_WITHIN = 1.0
 MAX_MEASUREMENTS = wire.MAX_POINTS
 MAX_PLUGIN_KEYS = 100
 MAX_KEY = 200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from metrics.batch import Tags
 from metrics.stores import sets
 from metrics.stores.base import Column, Label, Newest, Row, Series, Windowed, percentile
 
+#: A newest row from further ahead than this came from a wrong clock; the next one replaces it.
+AHEAD = 300_000
 #: How far before a window a counter's previous value is looked for, at least.
 LOOKBACK = 600_000
 REMEMBERED_SETS = 20_000
@@ -32,10 +35,11 @@ WITH given AS (
 INSERT INTO public.metrics_latest AS known (tenant_id, server_id, set_id, ts, since, values)
 SELECT tenant_id, server_id, set_id, ts, since, values FROM given WHERE newest
 ON CONFLICT (tenant_id, server_id, set_id) DO UPDATE SET
-  ts = greatest(known.ts, excluded.ts),
+  ts = CASE WHEN excluded.ts >= known.ts OR known.ts > %s THEN excluded.ts ELSE known.ts END,
   since = least(known.since, excluded.since),
-  values = CASE WHEN excluded.ts >= known.ts THEN excluded.values ELSE known.values END
-WHERE excluded.ts >= known.ts OR excluded.since < known.since
+  values =
+    CASE WHEN excluded.ts >= known.ts OR known.ts > %s THEN excluded.values ELSE known.values END
+WHERE excluded.ts >= known.ts OR known.ts > %s OR excluded.since < known.since
 """
 
 _WRITE_SETS = """
@@ -253,6 +257,7 @@ def _arguments(rows: list[Row]) -> list[Any]:
         [number in chosen for number in range(len(rows))],
         firsts,
         lasts,
+        *[time.time_ns() // 1_000_000 + AHEAD] * 3,
     ]
 
 

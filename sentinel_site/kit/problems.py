@@ -75,10 +75,9 @@ def response(problem: Problem) -> JsonResponse:
 
 def wants_json(request: HttpRequest) -> bool:
     """An API path, an agent's door, or a caller that asks for JSON."""
-    path = request.path_info
     return (
-        path.startswith("/api/")
-        or path.strip("/") in ("metrics", "logs")
+        request.path_info.startswith("/api/")
+        or request.path.strip("/") in ("metrics", "logs")
         or "application/json" in request.headers.get("Accept", "")
     )
 

@@ -254,7 +254,7 @@ class Chart {
           })),
       ],
       hooks: {
-        drawClear: [(plot) => this.under(plot)],
+        drawAxes: [(plot) => this.under(plot)],
         draw: [(plot) => this.over(plot)],
         setCursor: [(plot) => this.point(plot)],
         setScale: [(plot, name) => {

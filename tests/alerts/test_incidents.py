@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from accounts.models import Membership, Role
 from alerts import incidents
 from alerts.models import Event, Incident
+from sentinel_site.kit.tenancy import in_schema
 from tests.alerts.builders import NOON, SECOND, make_rule, make_server
 from tests.alerts.test_breaches import read
 
@@ -43,15 +45,14 @@ def test_history_names_who_did_it(incident, alice):
 
 
 def test_a_viewer_reads_and_a_member_acts(incident, bob, client, acme):
-    from accounts.models import Membership, Role
-
     client.force_login(bob)
     Membership.objects.filter(user=bob, tenant=acme).update(role=Role.VIEWER)
     assert client.get(f"/o/acme/incidents/{incident.pk}/").status_code == 200
     assert client.post(f"/o/acme/incidents/{incident.pk}/acknowledge/").status_code == 403
     Membership.objects.filter(user=bob, tenant=acme).update(role=Role.MEMBER)
     assert client.post(f"/o/acme/incidents/{incident.pk}/acknowledge/").status_code == 302
-    incident.refresh_from_db()
+    with in_schema(acme.schema_name):
+        incident.refresh_from_db()
     assert incident.taken_by == bob.pk
 
 

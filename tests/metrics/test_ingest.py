@@ -165,7 +165,7 @@ def test_the_tenants_schema_is_touched_only_by_news(acme, django_assert_max_num_
     at = now()
     api = [{"name": "nova-api", "project": "nova", "state": "up"}]
     send(acme, report(at, sequence=1, points=[point(percent=1)], services=api))
-    with django_assert_max_num_queries(16) as captured:
+    with django_assert_max_num_queries(18) as captured:
         send(
             acme,
             report(at + 10 * SECOND, sequence=2, points=[point(percent=2)], services=api),
@@ -203,6 +203,23 @@ def test_a_clock_a_year_behind_is_too_old(acme):
     at = now()
     answer = send(acme, report(at - timedelta(days=365), points=[point(percent=1)]), at=at)
     assert [(r.item, r.code) for r in answer.rejected] == [("at", "too-old")]
+
+
+def test_a_clock_that_was_ahead_for_a_while_hides_nothing_that_comes_later(acme):
+    """Some hours are taken as they are; once the clock is right again, the newest word counts."""
+    at = now()
+    api = {"name": "nova-api", "project": "nova"}
+    ahead = [{**api, "state": "up"}]
+    send(acme, report(at + 10 * HOUR, points=[point(percent=90)], services=ahead), at=at)
+    later = at + MINUTE
+    right = [{**api, "state": "down"}]
+    answer = send(
+        acme, report(later, sequence=2, points=[point(percent=5)], services=right), at=later
+    )
+    assert answer.rejected == []
+    server = Server.objects.get()
+    assert queries.latest(acme.pk, [server.pk])[server.pk]["cpu", ()]["percent"].value == 5
+    assert Service.objects.get().is_down
 
 
 def test_one_bad_event_time_spoils_only_that_event(acme):

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from django.db import connection, transaction
+from django.db.backends.utils import CursorWrapper
 from django.db.utils import ProgrammingError
 
-from metrics import events, ingest, isolation, queries
+from metrics import checks, events, ingest, isolation, queries
 from metrics.events import Matcher
 from metrics.stores.base import Store
 from metrics.stores.postgres import PostgresStore
@@ -200,3 +201,17 @@ def test_a_key_of_one_organization_never_writes_into_another(acme, globex, globe
     )
     assert queries.last_seen(acme.pk) == {}
     assert len(queries.last_seen(globex.pk)) == 1
+
+
+@pytest.mark.parametrize(("mighty", "ids"), [(False, []), (True, ["metrics.W001"])])
+def test_a_role_that_walks_through_the_wall_is_warned_of(db, monkeypatch, mighty, ids):
+    if mighty:
+        execute = CursorWrapper.execute
+
+        def as_superuser(self: Any, sql: str, params: Any = None) -> Any:
+            return execute(self, sql.replace("(rolsuper OR rolbypassrls)", "true"), params)
+
+        monkeypatch.setattr(CursorWrapper, "execute", as_superuser)
+    found = checks.role_is_held_by_row_level_security(databases=["default"])
+    assert [one.id for one in found] == ids
+    assert checks.role_is_held_by_row_level_security(databases=None) == []

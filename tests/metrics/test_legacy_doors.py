@@ -10,14 +10,17 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib import admin
+from django.test import RequestFactory
 from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from accounts import keys
-from accounts.models import Key
+from accounts.models import Key, User
 from clouds.models import Server, Service
-from metrics import events, isolation, knocks, queries
+from metrics import events, ingest, isolation, knocks, queries
+from metrics.admin import KnockAdmin
 from metrics.doors import legacy
 from metrics.doors.body import NotJSON, TooDeep
 from metrics.events import Matcher
@@ -125,6 +128,20 @@ def test_an_unknown_account_is_counted_and_shown_without_its_key(db):
     assert (knock.kind, knock.count, knock.host) == ("account", 3, example["server_name"])
     assert knock.hint == "acct-key…"
     assert "0001" not in knock.hint
+
+
+def test_our_staff_sees_who_knocks_with_an_unknown_account_and_nothing_of_tenants(
+    acme, ingest_key, settings
+):
+    push("/metrics", recorded(SYSTEM)["json"], "acct-key-0001")
+    replay(recorded("metrics-plugin-docker-1.1.json"), ingest_key)
+    staff = User.objects.create_user("staff@example.org", "x", is_staff=True, is_superuser=True)
+    settings.ROOT_URLCONF = settings.PUBLIC_SCHEMA_URLCONF
+    asked = RequestFactory().get("/staff/metrics/knock/")
+    asked.user = staff
+    shown = KnockAdmin(Knock, admin.site).changelist_view(asked).content.decode()
+    assert "acct-key…" in shown
+    assert "5b8a7c1e" not in shown
 
 
 def test_a_read_key_or_a_servers_own_key_is_no_account(acme, read_key, server_key):
@@ -636,8 +653,6 @@ def test_times_of_receipt_keep_points_apart(acme, ingest_key):
             ).encode()
         )
         batch, _ = legacy.metrics(parsed, at - (3 - number) * MINUTE)
-        from metrics import ingest
-
         ingest.accept(acme, batch)
     server = Server.objects.get()
     chart = queries.series(

@@ -133,6 +133,8 @@ def test_a_body_that_is_not_what_its_encoding_says(acme, ingest_key):
     assert problem(send(ingest_key, b"[]", **{"Content-Encoding": "gzip"})) == (400, "not-gzip")
     cut = gzip.compress(body(report()))[:-9]
     assert problem(send(ingest_key, cut, **{"Content-Encoding": "gzip"})) == (400, "not-gzip")
+    twice = gzip.compress(b"[") + gzip.compress(b"]")
+    assert problem(send(ingest_key, twice, **{"Content-Encoding": "gzip"})) == (400, "not-gzip")
     answer = send(ingest_key, b"[]", **{"Content-Encoding": "br"})
     assert problem(answer) == (415, "unknown-encoding")
     assert answer["Accept-Encoding"] == "gzip, identity"

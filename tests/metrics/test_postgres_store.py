@@ -22,7 +22,7 @@ from metrics.stores.postgres import PostgresStore
 
 STORE = PostgresStore()
 DAY = 86_400_000
-BASE = 1_780_000_000_000 // DAY * DAY  # midnight
+BASE = 1_700_000_000_000 // DAY * DAY  # a midnight of 2023
 AGGREGATIONS = ["avg", "min", "max", "last", "sum", "count", "p50", "p95"]
 
 

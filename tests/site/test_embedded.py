@@ -24,7 +24,7 @@ from sentinel_site.embedded import postgres as postgres_module
 RUN = [sys.executable, "-m", "sentinel_site.embedded", "run", "--fast"]
 
 
-def eventually(holds: Callable[[], bool], seconds: float = 10.0) -> bool:
+def eventually(holds: Callable[[], bool], seconds: float = 30.0) -> bool:
     deadline = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > deadline:
@@ -210,7 +210,7 @@ def test_nothing_is_left_of_a_run_that_is_ended(tmp_path, number):
             os.killpg(run.pid, number)
         else:
             run.send_signal(number)
-        run.wait(20)
+        run.wait(60)
     assert run.returncode != 0
     assert eventually(lambda: not works_below(tmp_path))
     assert eventually(lambda: not any(process.is_running() for process in child))

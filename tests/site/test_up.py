@@ -24,7 +24,11 @@ from sentinel_site.embedded.process import free_port
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CHILDREN = ["postgres", "valkey", "web", "worker", "beat", "agent"]
-SECONDS_TO_START = 60.0
+SECONDS_TO_START = 120.0
+# beside other tests, the cores are shared with them
+SECONDS_TO_START_AGAIN = 45.0 if "PYTEST_XDIST_WORKER" in os.environ else 15.0
+SECONDS_TO_NOTICE = 3.0 if "PYTEST_XDIST_WORKER" in os.environ else 1.0
+SECONDS_TO_STOP = 20.0 if "PYTEST_XDIST_WORKER" in os.environ else 10.0
 
 
 class Instance:
@@ -93,10 +97,10 @@ class Instance:
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> int:
         self.process.send_signal(number)
-        return self.process.wait(20)
+        return self.process.wait(40)
 
 
-def eventually(holds: Callable[[], object], seconds: float = 15.0) -> bool:
+def eventually(holds: Callable[[], object], seconds: float = 60.0) -> bool:
     deadline = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > deadline:
@@ -131,7 +135,6 @@ def can_query(it: Instance) -> bool:
     return True
 
 
-@pytest.mark.xdist_group("up")
 class TestRunning:
     def test_it_ends_with_the_address_and_a_link_that_signs_in(self, running):
         assert running.get("/healthz") == 200
@@ -175,8 +178,10 @@ class TestRunning:
             assert eventually(process.children)
         below = process.children(recursive=True)
         os.kill(before, signal.SIGKILL)
-        assert eventually(lambda: f"{name} (pid {before}) was killed" in running.shown, 1.0)
-        assert eventually(lambda: running.pids.get(name, before) != before, 30)
+        assert eventually(
+            lambda: f"{name} (pid {before}) was killed" in running.shown, SECONDS_TO_NOTICE
+        )
+        assert eventually(lambda: running.pids.get(name, before) != before)
         assert eventually(running.is_healthy)
         assert eventually(lambda: can_query(running))
         assert eventually(lambda: not any(process.is_running() for process in below))
@@ -185,7 +190,7 @@ class TestRunning:
         second = Instance(running.state_dir, free_port())
         second.screen = running.state_dir.with_suffix(".second")
         second.start()
-        assert second.process.wait(20) == 1
+        assert second.process.wait(60) == 1
         assert f"at http://127.0.0.1:{running.port} (pid {running.process.pid})" in second.shown
         assert running.is_healthy()
 
@@ -206,13 +211,13 @@ def test_it_survives_its_own_kill_and_leaves_nothing_when_stopped(tmp_path):
         began = time.monotonic()
         it.start()
         it.wait()
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - began < SECONDS_TO_START_AGAIN
         assert not first & it.processes()
         assert "agent" not in it.pids
 
         began = time.monotonic()
         assert it.stop() == 0
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < SECONDS_TO_STOP
     assert it.processes() == set()
     assert not (it.state_dir / "instance.json").exists()
 
@@ -221,7 +226,7 @@ def test_a_start_that_fails_says_why_and_leaves_nothing(tmp_path):
     it = Instance(tmp_path / "state", free_port(), "--no-agent")
     it.environ = {"DATABASE_URL": f"postgres://nobody@127.0.0.1:{free_port()}/none"}
     it.start()
-    assert it.process.wait(30) == 1
+    assert it.process.wait(60) == 1
     assert "Connection refused" in it.shown
     assert it.shown.strip().splitlines()[-1].startswith("error: Setting up failed")
     assert it.processes() == set()

@@ -1,0 +1,228 @@
+"""From stored data to alerts: Chronos over points, Aeolus over log events, silence."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from uuid import UUID, uuid4
+
+import pytest
+from django.core.management import call_command
+from django.utils import timezone
+
+from accounts import timers
+from accounts.models import Tenant
+from alerts import evaluation, queries
+from alerts.models import Alert, Incident, Rule
+from clouds.models import Server
+from metrics import ingest
+from metrics import queries as metrics
+from metrics.batch import Batch, Event, Point, Report, State
+from sentinel_site.kit.tenancy import in_schema
+from tests.alerts.builders import MINUTE, SECOND, make_rule
+
+NOW = timezone.now().replace(microsecond=0)
+AGENT = uuid4()
+
+
+def send(
+    tenant, at: datetime, *points: Point, events=(), agent: UUID = AGENT, host="nova-1", **more
+):
+    report = Report(
+        number=0,
+        host=host,
+        agent=agent,
+        at=at,
+        interval=10 * SECOND,
+        epoch="e",
+        sequence=int(at.timestamp()) - int(NOW.timestamp()) + 100_000,
+        points=list(points),
+        events=list(events),
+        **more,
+    )
+    answer = ingest.accept(
+        ingest.Holder(tenant.pk, tenant.schema_name), Batch(reports=[report], received_at=at)
+    )
+    assert answer.rejected == []
+
+
+def point(measurement: str, fields: dict[str, float], **tags: str) -> Point:
+    return Point(measurement, tuple(sorted(tags.items())), fields)
+
+
+def cpu(percent: float) -> Point:
+    return point("cpu", {"percent": percent})
+
+
+@pytest.fixture
+def rules(acme):
+    """No rule but the test's own."""
+    Rule.objects.all().delete()
+
+
+def test_a_metric_rule_opens_and_resolves_over_stored_points(acme, rules):
+    make_rule("Busy", window=20 * SECOND, hold=20 * SECOND)
+    for seconds in range(0, 30, 10):
+        send(acme, NOW + seconds * SECOND, cpu(95))
+        evaluation.evaluate(NOW + seconds * SECOND)
+    alert = Alert.objects.get()
+    assert alert.opened_at == NOW + 20 * SECOND
+    assert (alert.server.host, alert.value, alert.unit) == ("nova-1", 95, "percent")
+    said = alert.incident.event_set.get().text
+    assert said == "Average of cpu percent over 20 s is 95.0 % (limit > 60.0 %)"
+    for seconds in (30, 40, 50):
+        send(acme, NOW + seconds * SECOND, cpu(5))
+        evaluation.evaluate(NOW + seconds * SECOND)
+    alert.refresh_from_db()
+    assert alert.resolved_at is not None
+
+
+def test_the_same_slot_twice_is_the_same_run(acme, rules):
+    make_rule()
+    send(acme, NOW, cpu(95))
+    evaluation.evaluate(NOW)
+    evaluation.evaluate(NOW)
+    assert Alert.objects.count() == Incident.objects.count() == 1
+
+
+def test_each_mount_has_an_alert_that_names_it(acme, rules):
+    make_rule("Full", measurement="disk", aggregation="last", thresholds={"critical": 95})
+    send(
+        acme,
+        NOW,
+        point("disk", {"percent": 99.0}, mount="/var", device="vdb"),
+        point("disk", {"percent": 9.0}, mount="/", device="vda"),
+    )
+    evaluation.evaluate(NOW)
+    assert Alert.objects.get().subject == "/var"
+
+
+def test_a_rule_of_one_server_leaves_the_others_alone(acme, rules):
+    send(acme, NOW, cpu(95))
+    send(acme, NOW, cpu(95), agent=uuid4(), host="nova-2")
+    make_rule(server=Server.objects.get(host="nova-2"))
+    evaluation.evaluate(NOW)
+    assert Alert.objects.get().server.host == "nova-2"
+
+
+def test_a_rule_sees_no_points_of_another_tenant(acme, rules, globex):
+    with in_schema(globex.schema_name):
+        send(globex, NOW, cpu(99))
+    make_rule()
+    send(acme, NOW, cpu(5))
+    evaluation.evaluate(NOW)
+    assert not Alert.objects.exists()
+
+
+def log(at: datetime, level: str, message: str, key: str) -> Event:
+    return Event(item=key, at=at, level=0 if level == "critical" else 1, message=message,
+                 service="nova-compute", key=key.encode().ljust(16, b"0"))  # fmt: skip
+
+
+def test_an_event_rule_counts_within_its_window_and_resolves_after_it(acme, rules):
+    Rule.objects.create(
+        name="Errors", kind="event", level="error", words="lost connection", aggregation="count",
+        comparison=">=", thresholds={"error": 2}, window=MINUTE,
+    )  # fmt: skip
+    send(acme, NOW, events=[log(NOW, "error", "Lost connection to MySQL", "a")])
+    evaluation.evaluate(NOW)
+    assert not Alert.objects.exists()
+    later = NOW + 10 * SECOND
+    send(acme, later, events=[log(later, "critical", "AMQP: lost connection", "b")])
+    evaluation.evaluate(later)
+    alert = Alert.objects.get()
+    assert (alert.value, alert.service, alert.subject) == (2, "nova-compute", "lost connection")
+    evaluation.evaluate(later + MINUTE)
+    alert.refresh_from_db()
+    assert alert.resolved_at == later + MINUTE
+
+
+def test_silence_is_one_alert_and_ends_with_the_next_report(acme, rules):
+    Rule.objects.create(name="Server silent", kind="silence", thresholds={"critical": 0})
+    send(acme, NOW, cpu(1))
+    evaluation.evaluate(NOW + 60 * SECOND)
+    assert not Alert.objects.exists()
+    for seconds in (65, 70, 75):
+        evaluation.evaluate(NOW + seconds * SECOND)
+    alert = Alert.objects.get()
+    assert (alert.service, alert.subject, alert.severity) == ("agent", "reports", "critical")
+    assert alert.server.status == Server.Status.SILENT
+    assert "No report for 1 min 5 s" in alert.incident.event_set.first().text
+    send(acme, NOW + 80 * SECOND, cpu(1))
+    evaluation.evaluate(NOW + 85 * SECOND)
+    alert.refresh_from_db()
+    assert alert.resolved_at is not None
+    assert Server.objects.get().status == Server.Status.UP
+
+
+def test_the_default_rules_are_quiet_on_a_healthy_server(acme):
+    send(
+        acme,
+        NOW,
+        cpu(12),
+        point("memory", {"percent": 40.0}),
+        point("disk", {"percent": 30.0, "inodes_percent": 3.0}, mount="/"),
+        point("load", {"load1": 0.2, "load_per_core": 0.1}),
+    )
+    evaluation.evaluate(NOW)
+    assert not Alert.objects.exists()
+    assert Rule.objects.filter(enabled=True).count() == 7
+
+
+def test_an_evaluation_asks_the_same_number_of_questions_for_one_server_and_for_many(
+    acme, django_assert_max_num_queries
+):
+    for number in range(20):
+        send(acme, NOW, cpu(12), agent=uuid4(), host=f"nova-{number}")
+    with django_assert_max_num_queries(60):
+        evaluation.evaluate(NOW)
+
+
+def test_a_tenant_whose_data_stopped_is_woken_for_its_silence(acme, rules):
+    Rule.objects.create(name="Server silent", kind="silence", thresholds={"critical": 0})
+    send(acme, NOW, cpu(1))
+    Server.objects.update(interval=timedelta(minutes=10))
+    evaluation.evaluate(NOW)
+    due = Tenant.objects.get(pk=acme.pk).timer_at
+    assert due == NOW + timedelta(minutes=30, seconds=30)
+
+
+def test_only_tenants_with_data_or_a_timer_cost_a_task(acme, globex):
+    Tenant.objects.update(timer_at=None)
+    assert timers.claim_due(NOW, metrics.active_tenants(NOW)) == []
+    send(acme, NOW, cpu(1))
+    assert timers.claim_due(NOW, metrics.active_tenants(NOW)) == [acme.schema_name]
+    timers.wake(globex.schema_name, NOW + MINUTE)
+    timers.wake(globex.schema_name, NOW + 2 * MINUTE)
+    assert globex.schema_name not in timers.claim_due(NOW, [])
+    assert timers.claim_due(NOW + MINUTE, []) == [globex.schema_name]
+    assert timers.claim_due(NOW + MINUTE, []) == [], "a timer rings once"
+
+
+def test_one_broken_tenant_stops_no_other(acme, globex, rules, caplog):
+    from alerts.tasks import evaluate
+
+    make_rule()
+    send(acme, NOW, cpu(95))
+    with in_schema(globex.schema_name):
+        Rule.objects.create(
+            name="Broken", measurement="cpu", field="percent", aggregation="none",
+            thresholds={"warning": 1},
+        )  # fmt: skip
+    evaluate([globex.schema_name, acme.schema_name], NOW.isoformat())
+    with in_schema(acme.schema_name):
+        assert Alert.objects.count() == 1
+    assert "tenant failed" in caplog.text
+
+
+def test_the_services_of_a_server_and_its_health_are_counted_together(acme, rules):
+    make_rule()
+    up = State(name="nova-compute", project="nova", state="up", workers=2)
+    send(acme, NOW, cpu(95), services=[up])
+    evaluation.evaluate(NOW)
+    server = Server.objects.get()
+    assert queries.state_of(server) == "warning"
+    assert server.service_set.get().is_down is False
+
+
+def test_migrations_are_complete(db):
+    call_command("makemigrations", check=True, dry_run=True, verbosity=0)

@@ -1,0 +1,105 @@
+"""Whole days are dropped when all in them is too old; the next days are made ahead."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.db import connection
+
+from clouds.models import Server
+from metrics import events, isolation, partitions, queries, retention, tasks
+from metrics.events import Matcher
+from tests.metrics.builders import event, now, point, report
+from tests.metrics.test_ingest import send
+
+DAY = timedelta(days=1)
+
+
+def days_of(table: partitions.Partitioned) -> list[str]:
+    with connection.cursor() as cursor:
+        return partitions.older_than(cursor, table, (now() + 1000 * DAY).date())
+
+
+def test_the_next_days_are_ready_before_they_begin(acme):
+    at = now()
+    retention.expire(at)
+    for table in (partitions.POINTS, partitions.EVENTS):
+        ahead = [table.partition((at + n * DAY).date()) for n in range(4)]
+        assert set(ahead) <= set(days_of(table))
+
+
+def test_days_past_their_retention_are_dropped_and_no_other(acme):
+    at = now().replace(hour=12)
+    edge = at - settings.RETENTION_RAW
+    for number, time in enumerate((edge + timedelta(minutes=1), at - DAY, at)):
+        send(
+            acme,
+            report(
+                time,
+                sequence=number,
+                points=[point(percent=number)],
+                events=[event(time, str(number))],
+            ),
+            at=at,
+        )
+    dropped = retention.expire(at)
+    assert dropped == []
+    dropped = retention.expire(at + DAY)
+    assert sorted(dropped) == sorted(
+        table.partition(edge.date()) for table in (partitions.POINTS, partitions.EVENTS)
+    )
+    assert not set(dropped) & set(days_of(partitions.POINTS) + days_of(partitions.EVENTS))
+    assert len(events.search(acme.pk, Matcher()).events) == 2
+    assert retention.expire(at + DAY) == []
+
+
+def test_what_was_heard_long_ago_leaves_no_newest_values(acme):
+    at = now()
+    send(acme, report(at, points=[point(percent=1)]))
+    server = Server.objects.get()
+    retention.expire(at + settings.RETENTION_RAW + 2 * DAY)
+    assert queries.latest(acme.pk, [server.pk]) == {}
+    assert queries.last_seen(acme.pk) == {server.pk: at}, "since when it is silent stays known"
+    with isolation.only(acme.pk) as cursor:
+        cursor.execute("SELECT count(*) FROM public.metrics_set")
+        assert cursor.fetchone()[0] == 0
+
+
+def test_points_for_a_day_that_was_dropped_and_is_written_again(acme):
+    at = now()
+    send(acme, report(at, points=[point(percent=1)]))
+    with connection.cursor() as cursor:
+        partitions.drop(cursor, partitions.POINTS.partition(at.date()))
+    assert send(acme, report(at, sequence=2, points=[point(percent=2)])).accepted == 1
+
+
+def test_making_a_partition_twice_makes_one(acme):
+    day = (now() + 40 * DAY).date()
+    with connection.cursor() as cursor:
+        assert partitions.make(cursor, partitions.POINTS, [day, day]) == [
+            partitions.POINTS.partition(day)
+        ]
+        assert partitions.make(cursor, partitions.POINTS, [day]) == []
+
+
+@pytest.mark.parametrize("table", [partitions.POINTS, partitions.EVENTS])
+def test_a_row_that_fits_no_day_is_an_error_not_a_row_that_stays_for_ever(acme, table):
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_get_expr(relpartbound, oid) FROM pg_class WHERE relispartition"
+            " AND relname LIKE %s AND relkind = 'r'",
+            [f"{table.table}%"],
+        )
+        assert all("DEFAULT" not in row[0] for row in cursor.fetchall())
+
+
+def test_the_task_is_on_a_schedule(acme, monkeypatch):
+    called: list[Any] = []
+    monkeypatch.setattr(retention, "expire", called.append)
+    tasks.expire()
+    assert len(called) == 1
+    [entry] = tasks.SCHEDULE.values()
+    assert entry["task"] == tasks.expire.name

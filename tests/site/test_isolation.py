@@ -1,0 +1,372 @@
+"""No tenant sees another: for each route of the URL configuration, each way to ask and each id.
+
+The routes are read from the URL configuration. A new one with an id needs a line in `EXISTING`,
+a new public one a line in `PUBLIC`; without it these tests fail.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+from asgiref.sync import sync_to_async
+from asgiref.testing import ApplicationCommunicator
+from django.contrib.sessions.models import Session
+from django.test import Client
+from django.urls import URLPattern, URLResolver, get_resolver
+
+from accounts import keys, middleware, signup
+from accounts.access import Access
+from accounts.models import Key, Membership, Role, Tenant, User
+from alerts import consumers, live
+from alerts.models import Alert, Incident, NotificationChannel, Rule
+from clouds.models import CloudGroup, Server
+from sentinel_site.kit.problems import NotFound
+from sentinel_site.kit.tenancy import in_schema
+from tests.alerts.builders import NOON, make_rule, make_server
+from tests.alerts.test_breaches import read
+
+METHODS = ("get", "post", "put", "patch", "delete")
+NO_SUCH_ID = 987_654_321
+
+#: How a route with an id finds one that exists in the current schema, by the start of its path.
+EXISTING = {
+    "servers/": lambda tenant: Server.objects.first().pk,
+    "incidents/": lambda tenant: Incident.objects.first().pk,
+    "rules/": lambda tenant: Rule.objects.first().pk,
+    "channels/new/": lambda tenant: "slack",
+    "channels/": lambda tenant: NotificationChannel.objects.first().pk,
+    "settings/members/": lambda tenant: Membership.objects.filter(tenant=tenant).first().pk,
+    "settings/invitations/": lambda tenant: tenant.invitation_set.first().pk,
+    "settings/keys/": lambda tenant: Key.objects.filter(tenant=tenant).first().pk,
+    "api/v1/servers/": lambda tenant: Server.objects.first().pk,
+    "api/v1/cloud-groups/": lambda tenant: CloudGroup.objects.first().pk,
+    "api/v1/rules/": lambda tenant: Rule.objects.first().pk,
+    "api/v1/alerts/": lambda tenant: Alert.objects.first().pk,
+    "api/v1/incidents/": lambda tenant: Incident.objects.first().pk,
+    "api/v1/channels/": lambda tenant: NotificationChannel.objects.first().pk,
+    "api/v1/keys/": lambda tenant: Key.objects.filter(tenant=tenant).first().pk,
+    "api/v1/members/": lambda tenant: Membership.objects.filter(tenant=tenant).first().pk,
+}
+
+#: Public routes, by the first part of their path: what each one shows is nobody's or one's own.
+PUBLIC = {
+    "": "landing",
+    "home/": "one's own organizations",
+    "theme/": "one's own",
+    "signin/": "whose link it is",
+    "invitations/": "whom the token was sent to",
+    "signup/": "",
+    "login/": "",
+    "logout/": "",
+    "inactive/": "",
+    "reauthenticate/": "one's own",
+    "email/": "one's own",
+    "confirm-email/": "whom the key was sent to",
+    "password/": "one's own",
+    "2fa/": "one's own",
+    "install": "the agent",
+    "favicon.ico": "",
+    "healthz": "",
+    "readyz": "",
+    "api/schema/": "",
+    "api/docs/": "",
+    "api/v1/reports": "by key",
+    "api/v1/enrol": "by token",
+    "metrics": "by key",
+    "logs": "by key",
+    "plugins/download/": "by key",
+    "staff/": "our staff with a second factor",
+}
+
+
+def routes(urlconf: str) -> Iterator[str]:
+    """Every path of a URL configuration, with its converters as they are written."""
+
+    def walk(patterns: list[URLPattern | URLResolver], before: str) -> Iterator[str]:
+        for pattern in patterns:
+            path = before + str(pattern.pattern)
+            if isinstance(pattern, URLResolver):
+                yield from walk(pattern.url_patterns, path)
+            else:
+                yield path
+
+    return walk(get_resolver(urlconf).url_patterns, "")
+
+
+def plain(route: str) -> str:
+    """A route without the marks of a regular expression: `^api/(?P<pk>[^/.]+)/$` as `api/<pk>/`."""
+    route = re.sub(r"\(\?P<(\w+)>[^)]*\)", r"<\1>", route)
+    return re.sub(r"[\^$]|/\*|\\", "", route).replace(r"\Z", "").replace("Z", "")
+
+
+TENANT_ROUTES = sorted(plain(route) for route in routes("sentinel_site.urls"))
+
+
+def with_id(route: str, number: object) -> str:
+    return re.sub(r"<[^>]*>", str(number), route)
+
+
+def existing(route: str, tenant: Tenant) -> object:
+    found = [start for start in EXISTING if route.startswith(start)]
+    assert found, f"{route} has an id: say in EXISTING how to find one that exists"
+    return EXISTING[max(found, key=len)](tenant)
+
+
+@pytest.fixture
+def two(db, alice, mallory) -> tuple[Tenant, Tenant]:
+    """Acme and Globex, each with one row of everything; ids of Globex are other ones."""
+    tenants = []
+    for number, (slug, owner) in enumerate((("acme", alice), ("globex", mallory))):
+        tenant = Tenant.objects.get(slug=slug)
+        keys.issue(tenant, Key.Scope.READ, name="a key")
+        signup.invite(
+            Access(tenant, Role.OWNER, owner), "x@example.org", Role.VIEWER, datetime.now(UTC)
+        )
+        with in_schema(tenant.schema_name):
+            for extra in range(1 + 3 * number):
+                CloudGroup.objects.create(name=f"{slug}-secret-{extra}")
+                read(make_rule(f"{slug} rule {extra}"), make_server(f"{slug}-{extra}"), 90, NOON)
+            if slug == "globex":
+                NotificationChannel.objects.create(name="other", kind="email")
+                for model in (CloudGroup, Alert, Incident, Rule, Server, NotificationChannel):
+                    model.objects.exclude(pk=model.objects.latest("pk").pk).delete()
+        tenants.append(tenant)
+    return tenants[0], tenants[1]
+
+
+def answers(client: Client, path: str, **headers: str) -> set[tuple[int, bytes]]:
+    """What each method answers, without the time of day that pages carry."""
+    found = set()
+    for method in METHODS:
+        body = {} if method == "get" else {"data": "{}", "content_type": "application/json"}
+        answer = getattr(client, method)(path, headers=headers, **body)
+        found.add((answer.status_code, re.sub(rb'data-now="\d+"', b"", answer.content)))
+    return found
+
+
+def leaks(client: Client, acme: Tenant, **headers: str) -> list[str]:
+    """The routes below /o/acme/ that answer this outsider by anything but the one 404."""
+    with in_schema(acme.schema_name):
+        ids = {route: existing(route, acme) if "<" in route else None for route in TENANT_ROUTES}
+    found = []
+    pages = answers(client, "/o/no-such-organization/", **headers)
+    documents = answers(client, "/o/no-such-organization/api/v1/x/", **headers)
+    assert {status for status, _ in pages | documents} == {404}
+    for route, number in ids.items():
+        same = documents if route.startswith("api/") else pages
+        for path in {with_id(route, number), with_id(route, NO_SUCH_ID)}:
+            if answers(client, f"/o/acme/{path}", **headers) != same:
+                found.append(path)
+    return found
+
+
+def test_every_public_route_is_known_to_show_nothing_of_a_tenant():
+    for route in routes("sentinel_site.urls_public"):
+        path = plain(route)
+        start = max((known for known in PUBLIC if path.startswith(known)), key=len)
+        assert start or not path, f"{path} is public and new: say in PUBLIC whose it is"
+
+
+def test_another_tenants_owner_gets_the_same_404_everywhere(two, client, mallory):
+    client.force_login(mallory)
+    assert leaks(client, two[0]) == []
+
+
+def test_another_tenants_keys_get_the_same_404_everywhere(two, client):
+    acme, globex = two
+    for scope in (Key.Scope.READ, Key.Scope.ADMIN):
+        _, text = keys.issue(globex, scope)
+        with in_schema(acme.schema_name):
+            ids = {
+                route: existing(route, acme) if "<" in route else ""
+                for route in TENANT_ROUTES
+                if route.startswith("api/")
+            }
+        bearer = f"Bearer {text}"
+        same = answers(client, "/o/no-such-organization/api/v1/x/", Authorization=bearer)
+        assert {status for status, _ in same} == {404}
+        for route, number in ids.items():
+            for path in {with_id(route, number), with_id(route, NO_SUCH_ID)}:
+                assert answers(client, f"/o/acme/{path}", Authorization=bearer) == same, path
+
+
+def test_without_a_key_the_api_answers_401_and_pages_lead_to_the_login(two, client):
+    acme, _ = two
+    with in_schema(acme.schema_name):
+        ids = {route: existing(route, acme) if "<" in route else "" for route in TENANT_ROUTES}
+    for route, number in ids.items():
+        for path in {with_id(route, number), with_id(route, NO_SUCH_ID)}:
+            statuses = {status for status, _ in answers(client, f"/o/acme/{path}")}
+            assert statuses == {401 if route.startswith("api/") else 302}, path
+
+
+def test_ids_of_another_tenant_do_not_exist_in_ones_own(two, client, mallory):
+    """Keys, members and invitations share tables; servers and alerts share only numbers."""
+    acme, globex = two
+    client.force_login(mallory)
+    _, admin = keys.issue(globex, Key.Scope.ADMIN)
+    bearer = {"Authorization": f"Bearer {admin}"}
+    with in_schema(acme.schema_name):
+        ids = {
+            route: existing(route, acme)
+            for route in TENANT_ROUTES
+            if "<" in route and "<slug:kind>" not in route
+        }
+    with in_schema(globex.schema_name):
+        own = {route: existing(route, globex) for route in ids}
+    for route, number in ids.items():
+        assert number != own[route], f"the test needs ids that differ: {route}"
+        headers = bearer if route.startswith("api/") else {}
+        for method in METHODS:
+            theirs, nobodys = (
+                getattr(client, method)(
+                    f"/o/globex/{with_id(route, one)}",
+                    **(
+                        {}
+                        if method == "get"
+                        else {"data": "{}", "content_type": "application/json"}
+                    ),
+                    headers=headers,
+                )
+                for one in (number, NO_SUCH_ID)
+            )
+            assert theirs.status_code in (404, 405), (method, route)
+            assert theirs.content == nobodys.content, (method, route)
+
+
+def test_lists_hold_nothing_of_another_tenant(two, client, mallory):
+    client.force_login(mallory)
+    for route in TENANT_ROUTES:
+        if "<" not in route:
+            answer = client.get(f"/o/globex/{route}")
+            text = answer.content.decode()
+            assert "acme" not in text.lower(), route
+
+
+def test_ids_in_queries_and_bodies_of_another_tenant_do_not_exist(two, client, mallory):
+    acme, _ = two
+    client.force_login(mallory)
+    with in_schema(acme.schema_name):
+        server = Server.objects.first().pk
+        group = CloudGroup.objects.first().pk
+    for path in (
+        f"charts/?measurement=cpu&field=percent&server={server}",
+        f"charts/events/?server={server}",
+        f"servers/add/?fragment=waiting&key={Key.objects.filter(tenant=acme).first().pk}",
+    ):
+        assert client.get(f"/o/globex/{path}").status_code == 404, path
+    refused = client.post(
+        "/o/globex/api/v1/rules/",
+        json.dumps(
+            {
+                "name": "x",
+                "measurement": "cpu",
+                "field": "percent",
+                "thresholds": {"warning": 1},
+                "server": server,
+                "group": group,
+            }
+        ),
+        content_type="application/json",
+    )
+    assert set(refused.json()["errors"]) == {"server", "group"}
+
+
+def test_the_check_for_leaks_sees_it_when_membership_is_not_asked_for(
+    two, client, mallory, monkeypatch
+):
+    """A mutation: without the tenant check nearly every route must be reported."""
+
+    def anybody(request, slug):
+        tenant = Tenant.objects.filter(slug=slug).first()
+        if tenant is None:
+            raise NotFound
+        return Access(tenant, Role.OWNER, user=request.user)
+
+    monkeypatch.setattr(middleware, "_access_by_session", anybody)
+    client.force_login(mallory)
+    found = leaks(client, two[0])
+    assert len(found) >= len(TENANT_ROUTES) - 2
+
+
+# -- websockets ---------------------------------------------------------------
+
+
+class Socket(ApplicationCommunicator):
+    """A browser's websocket, with the session of one person."""
+
+    def __init__(self, slug: str, user: User) -> None:
+        from sentinel_site.asgi import application
+
+        client = Client()
+        client.force_login(user)
+        path = f"/o/{slug}/ws/live"
+        scope = {
+            "type": "websocket",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": b"",
+            "subprotocols": [],
+            "headers": [
+                (b"cookie", f"sessionid={client.cookies['sessionid'].value}".encode()),
+                (b"origin", b"http://localhost"),
+                (b"host", b"localhost"),
+            ],
+        }
+        super().__init__(application, scope)
+
+    async def connect(self) -> str | int:
+        """`accepted`, or the code with which it was closed."""
+        await self.send_input({"type": "websocket.connect"})
+        answer = await self.receive_output(10)
+        return answer.get("code", "accepted")
+
+    async def hint(self) -> dict[str, object]:
+        return json.loads((await self.receive_output(10))["text"])
+
+    async def leave(self) -> None:
+        await self.send_input({"type": "websocket.disconnect", "code": 1000})
+        await self.wait()
+
+
+socket = sync_to_async(Socket)
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_hints_reach_members_only(alice, mallory):
+    for slug in ("acme", "no-such-organization"):
+        assert await (await socket(slug, mallory)).connect() == 4404
+    hers, other = await socket("acme", alice), await socket("globex", mallory)
+    assert await hers.connect() == await other.connect() == "accepted"
+    for slug, number in (("acme", 7), ("globex", 8)):
+        live.announce((await Tenant.objects.aget(slug=slug)).schema_name, "alert", number)
+    assert await hers.hint() == {"type": "alert.changed", "id": 7}
+    assert await other.hint() == {"type": "alert.changed", "id": 8}
+    assert await hers.receive_nothing()
+    await hers.leave()
+    await other.leave()
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_socket_ends_when_its_member_is_removed(bob, monkeypatch):
+    monkeypatch.setattr(consumers, "RECHECK_SECONDS", 0.1)
+    his = await socket("acme", bob)
+    assert await his.connect() == "accepted"
+    await Membership.objects.filter(user=bob).adelete()
+    closed = await his.receive_output(10)
+    assert (closed["type"], closed["code"]) == ("websocket.close", 4404)
+    await his.leave()
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_socket_ends_with_its_session(bob, monkeypatch):
+    monkeypatch.setattr(consumers, "RECHECK_SECONDS", 0.1)
+    his = await socket("acme", bob)
+    assert await his.connect() == "accepted"
+    await Session.objects.all().adelete()
+    assert (await his.receive_output(10))["code"] == 4404
+    await his.leave()
