@@ -84,13 +84,11 @@ def slack() -> Iterator[Slack]:
 def product(mailbox: Mailbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
     """The product as `make run` starts it, with the agent of this machine."""
     it = Product(tmp_path_factory.mktemp("e2e") / "state", mailbox.port)
-    it.instance.start()
     try:
-        it.instance.wait()
+        it.start()
         yield it
     finally:
-        if it.instance.process.poll() is None:
-            it.instance.stop()
+        it.stop()
 
 
 @pytest.fixture(scope="package")
