@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import socket
 import time
@@ -51,11 +52,11 @@ def test_a_value_above_its_limit_for_20_s_is_one_alert_told_once_and_over_by_its
         (alert,) = organization.alerts("CPU burns")
         latency = shown - (began + HOLD)
         opened_at = seconds(alert["opened_at"])
-        figure(f"synthetic: in the browser {latency:.2f} s after the rule held, ")
+        figure(f"synthetic: in the browser {latency:.2f} s after the rule held")
         figure(f"synthetic: in the browser {shown - opened_at:.2f} s after the evaluation's slot")
         assert 0 <= latency <= TICK + REACT
         expect(row(owner.page, "CPU burns")).to_contain_text("burner-1")
-        expect(owner.page.locator("#count-nav")).to_have_text("1")
+        expect(owner.page.locator("#count-nav")).to_have_text("1 that nobody has")
 
         both = (["[Error] CPU burns on burner-1"], ["Error: CPU burns on burner-1"])
         until(
@@ -92,8 +93,8 @@ def test_a_value_above_its_limit_for_20_s_is_one_alert_told_once_and_over_by_its
 
 def test_a_value_above_its_limit_for_less_than_20_s_is_no_alert(organization):
     machine = Machine(organization, "spike-1")
-    server = organization.server if machine.says(5) else None
-    organization.rule("CPU spikes", hold=HOLD, server=server("spike-1")["id"])
+    machine.says(5)
+    organization.rule("CPU spikes", hold=HOLD, server=organization.server("spike-1")["id"])
     with machine.reporting(every=1.0):
         began = machine.says(95)
         until(lambda: time.time() > began + HOLD / 2, HOLD, "half of the time has passed")
@@ -134,8 +135,6 @@ def my_cloud(product, slack) -> Organization:
     made = product.manage(
         "bootstrap", "--slug", "my-cloud", "--name", "My cloud", "--email", "owner@example.org"
     )
-    import json
-
     it = Organization(product, "owner@example.org", json.loads(made.splitlines()[-1]))
     if not any(channel["name"] == "Slack" for channel in it.get("channels/")["results"]):
         it.post("channels/", name="Slack", kind="slack", config={"url": f"{slack.url}/my-cloud"})
@@ -176,8 +175,10 @@ def test_a_process_that_burns_this_machines_cpu_is_one_alert_until_it_ends(
             1, timeout=1000 * (2 * AGENT_INTERVAL + HOLD + TICK + 5)
         )
         shown = time.time()
-        high = [at for at, v in my_cloud.values(server, "cpu", "percent", began).items() if v > 60]
-        latency = shown - (min(high) + HOLD)
+        values = sorted(my_cloud.values(server, "cpu", "percent", began - 60).items())
+        calm_until = max((at for at, value in values if value <= 60), default=began)
+        high_since = min(at for at, _ in values if at > calm_until)
+        latency = shown - (high_since + HOLD)
         figure(f"this machine: in the browser {latency:.2f} s after the rule held")
         assert latency <= TICK + REACT
     expect(row(visitor.page, "Processor on fire")).to_have_count(
