@@ -18,7 +18,7 @@ from agent_client.specs import specs
 
 FIELDS = {
     "cpu": {"percent", "user", "system", "iowait", "idle", "steal"},
-    "load": {"load1", "load5", "load15"},
+    "load": {"load1", "load5", "load15", "load_per_core"},
     "memory": {"total", "used", "available", "percent"},
     "swap": {"total", "used", "free", "percent"},
     "disk": {"total", "used", "free", "percent", "inodes_percent"},
