@@ -103,9 +103,7 @@ def browser() -> Iterator[Browser]:
 def organization(product: Product, slack: Slack) -> Organization:
     """A tenant of this module's own that tells its owner by mail and a Slack webhook."""
     made = product.bootstrap(f"acme-{uuid.uuid4().hex[:6]}")
-    made.post(
-        "channels/", name="Slack", kind="slack", config={"url": f"{slack.url}/{made.slug}"}
-    )
+    made.post("channels/", name="Slack", kind="slack", config={"url": f"{slack.url}/{made.slug}"})
     return made
 
 
@@ -179,9 +177,7 @@ def visit(
 
 
 @pytest.fixture
-def owner(
-    visit: Callable[..., Visitor], product: Product, organization: Organization
-) -> Visitor:
+def owner(visit: Callable[..., Visitor], product: Product, organization: Organization) -> Visitor:
     """Alice, signed in, on the dashboard of the module's organization."""
     visitor = visit()
     visitor.sign_in(product, organization.email)

@@ -58,9 +58,7 @@ class Product:
         """Start it and wait for its address; fails with what it showed."""
         self.instance.start()
         process = self.instance.process
-        eventually(
-            lambda: "is live at" in self.instance.shown or process.poll() is not None, START
-        )
+        eventually(lambda: "is live at" in self.instance.shown or process.poll() is not None, START)
         assert "is live at" in self.instance.shown, self.instance.shown
 
     def stop(self) -> None:
@@ -261,7 +259,9 @@ class Machine:
             wire.Point("memory", {"total": 8e9, "used": 2e9, "percent": 25.0}),
             wire.Point("load", {"load1": 0.5, "load5": 0.4, "load15": 0.3}),
             wire.Point(
-                "disk", {"total": 1e11, "used": 4e10, "percent": 40.0}, {"mount": "/", "device": "vda"}
+                "disk",
+                {"total": 1e11, "used": 4e10, "percent": 40.0},
+                {"mount": "/", "device": "vda"},
             ),
         ]
 

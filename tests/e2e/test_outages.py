@@ -35,14 +35,17 @@ def test_a_kill_between_breach_and_alert_loses_nothing_and_doubles_nothing(
             "the alert is over",
         )
         until(
-            lambda: len(mailbox.to(organization.email, heading)) >= 2
-            and len(slack.got(organization.slug, heading)) >= 2,
+            lambda: (
+                len(mailbox.to(organization.email, heading)) >= 2
+                and len(slack.got(organization.slug, heading)) >= 2
+            ),
             HEALED,
             "a mail and a message of both",
         )
     assert len(organization.alerts(rule)) == 1
     (incident,) = [
-        one for one in organization.get("incidents/", server=server)["results"]
+        one
+        for one in organization.get("incidents/", server=server)["results"]
         if one["title"].startswith(rule)
     ]
     assert [event["kind"] for event in incident["events"]] == ["opened", "resolved"]
@@ -90,7 +93,9 @@ def test_a_worker_that_dies_while_slack_answers_sends_once_more_with_the_same_ke
             )
             machine.says(5)
             until(
-                lambda: len(slack.got(organization.slug, heading)) >= 3, HEALED, "and that it is over"
+                lambda: len(slack.got(organization.slug, heading)) >= 3,
+                HEALED,
+                "and that it is over",
             )
     finally:
         slack.answering.set()

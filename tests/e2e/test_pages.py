@@ -41,6 +41,7 @@ NOT_PAGES = [
 DOORS = ["", "login/", "signup/", "password/reset/", "password/reset/done/", "confirm-email/"]
 #: Pages that lead elsewhere, as there is nothing to be done there now.
 LEADING_ELSEWHERE = [
+    "",
     "home/",
     "logout/",
     "login/",
@@ -80,7 +81,8 @@ class Inline(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         names = dict(attrs)
-        if tag == "style" or (tag == "script" and "src" not in names):
+        is_data = names.get("type") == "application/json"  # which no browser runs
+        if tag == "style" or (tag == "script" and "src" not in names and not is_data):
             self.found.append(f"<{tag}> in line {self.getpos()[0]}")
         for name, value in names.items():
             if name == "style" or (name.startswith("on") and tag != "svg") or "hx-on" in name:
@@ -166,14 +168,13 @@ def look_at(visit, url, accepted=(), **options):
         grounds = []
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme=scheme)
-            grounds.append(
-                page.evaluate(GROUND)
-            )
+            grounds.append(page.evaluate(GROUND))
             wide = page.evaluate(
                 "document.documentElement.scrollWidth - document.documentElement.clientWidth"
             )
             assert wide <= 0, f"{url} scrolls sideways by {wide} px at {viewport['width']} px"
-        assert grounds[0] != grounds[1], f"{url} is as light as it is dark"
+        if not url.endswith("/api/docs/"):  # drawn by Swagger UI, which knows one theme
+            assert grounds[0] != grounds[1], f"{url} is as light as it is dark"
     return answer, page
 
 
@@ -275,6 +276,7 @@ def test_the_log_search_finds_words_and_filters_levels(visit, product, furnished
     for level in ("Critical", "Warning"):
         page.get_by_role("group", name="Levels").get_by_text(level).click()
     expect(lines).to_have_count(2)
-    expect(lines).to_contain_text(["The stage is on fire", "The curtain"])
+    expect(lines.filter(has_text="The stage is on fire")).to_have_count(1)
+    expect(lines.filter(has_text="The curtain")).to_have_count(1)
     page.locator("#q").fill("no such words")
     expect(page.get_by_role("heading", name="No line matches")).to_be_visible()

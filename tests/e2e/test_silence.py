@@ -39,7 +39,7 @@ class Agent:
 
     def start(self):
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
+            self.process = subprocess.Popen(  # noqa: S603
                 self.command("run"), cwd=REPOSITORY, stdout=log, stderr=log
             )
 
@@ -49,7 +49,7 @@ class Agent:
 
     def status(self):
         """What `sentinella status` says; it fails when there is a problem, and says so anyway."""
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S603
             self.command("status", "--json"), cwd=REPOSITORY, capture_output=True, check=False
         )
         return json.loads(done.stdout)
@@ -90,9 +90,7 @@ def test_silence_is_one_alert_and_the_spool_fills_the_gap_even_after_a_kill(
     assert organization.server(HOST)["status"] == "silent"
 
     agent.start()
-    until(
-        lambda: agent.status()["waiting"]["reports"] >= before_kill + 3, 30, "the spool goes on"
-    )
+    until(lambda: agent.status()["waiting"]["reports"] >= before_kill + 3, 30, "the spool goes on")
     waiting = agent.status()["waiting"]["reports"]
     back = time.time()
     cable.put_in()
@@ -112,8 +110,10 @@ def test_silence_is_one_alert_and_the_spool_fills_the_gap_even_after_a_kill(
         f"[Resolved] {heading}",
     ]
     until(
-        lambda: [hook.text for hook in slack.got(organization.slug, heading)]
-        == [f"Critical: {heading}", f"Resolved: {heading}"],
+        lambda: (
+            [hook.text for hook in slack.got(organization.slug, heading)]
+            == [f"Critical: {heading}", f"Resolved: {heading}"]
+        ),
         10,
         "both in Slack, once",
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import socket
+from contextlib import closing
+from itertools import pairwise
 
 import psycopg2
 import pytest
@@ -28,7 +30,8 @@ WATCH = """() => {
     const list = (window.seen[name] ??= []);
     if (list.at(-1)?.value !== value) list.push({value, at: performance.now() / 1000});
   };
-  new MutationObserver(look).observe(document.getElementById("vitals"), {childList: true, subtree: true});
+  const vitals = document.getElementById("vitals");
+  new MutationObserver(look).observe(vitals, {childList: true, subtree: true});
   look();
 }"""
 
@@ -75,7 +78,7 @@ def test_its_values_change_with_every_report_without_a_reload(window, figure):
     seen = page.evaluate("window.seen")
     assert {"CPU", "Memory", "Disk /"} <= set(seen)
     for name, changes in seen.items():
-        gaps = [b["at"] - a["at"] for a, b in zip(changes, changes[1:], strict=False)]
+        gaps = [b["at"] - a["at"] for a, b in pairwise(changes)]
         assert max(gaps) <= AGENT_INTERVAL + ON_THE_WAY, f"{name}: {gaps}"
         figure(f"a new value of {name} every {', '.join(f'{gap:.1f}' for gap in gaps)} s")
     for chart in ("cpu", "memory", "disk", "load"):
@@ -91,10 +94,9 @@ def test_a_line_that_a_service_logs_appears_among_its_last_log_events(window, pr
     window.mark()
     phrase = "eleven purple lighthouses"
     url = instance.environment(product.state_dir)["DATABASE_URL"]
-    with psycopg2.connect(url) as connection, connection.cursor() as cursor:
-        with pytest.raises(psycopg2.DataError):
-            cursor.execute("SELECT %s::int", [phrase])
-    connection.close()
+    connection = psycopg2.connect(url)
+    with closing(connection), connection.cursor() as cursor, pytest.raises(psycopg2.DataError):
+        cursor.execute("SELECT %s::int", [phrase])
     line = page.locator("#log-lines li", has_text=phrase).first
     expect(line).to_be_visible(timeout=1000 * (AGENT_INTERVAL + 5))
     expect(line).to_contain_text("postgresql")
