@@ -33,6 +33,7 @@ SHARED_APPS = [
     "django.contrib.auth",
     "django.contrib.sessions",
     "django.contrib.messages",
+    "django.contrib.humanize",  # in templates of allauth's
     "django.contrib.staticfiles",
     "django.contrib.postgres",
     "accounts.admin_apps.AdminConfig",

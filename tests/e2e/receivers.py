@@ -1,0 +1,157 @@
+"""What the product talks to out there: a mailbox, Slack, and a network that can fail."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from aiosmtpd.controller import Controller
+
+from sentinel_site.embedded.process import free_port
+
+
+class Mailbox:
+    """A mail server that keeps every message it is given."""
+
+    def __init__(self) -> None:
+        self.mails: list[EmailMessage] = []
+        self.port = free_port()
+        self._controller = Controller(self, hostname="127.0.0.1", port=self.port)
+
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
+        mail = message_from_bytes(envelope.original_content, policy=policy.default)
+        assert isinstance(mail, EmailMessage)
+        mail["X-Received-At"] = str(time.time())
+        self.mails.append(mail)
+        return "250 OK"
+
+    def to(self, address: str, words: str = "") -> list[EmailMessage]:
+        return [m for m in self.mails if address in str(m["To"]) and words in str(m["Subject"])]
+
+    @contextmanager
+    def open(self) -> Iterator[Mailbox]:
+        self._controller.start()
+        try:
+            yield self
+        finally:
+            self._controller.stop()
+
+
+@dataclass
+class Hook:
+    """One request to the Slack webhook."""
+
+    path: str
+    key: str  # X-Idempotency-Key
+    text: str
+    at: float
+
+
+class Slack:
+    """An incoming webhook. While `holding`, it takes requests in and doesn't answer them."""
+
+    def __init__(self) -> None:
+        self.hooks: list[Hook] = []
+        self.answering = threading.Event()
+        self.answering.set()
+        slack = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                key = self.headers["X-Idempotency-Key"]
+                slack.hooks.append(Hook(self.path, key, body["text"], time.time()))
+                slack.answering.wait(30)
+                with suppress(OSError):  # whoever asked may be dead by now
+                    self.send_response(200)
+                    self.send_header("Content-Length", "2")
+                    self.end_headers()
+                    self.wfile.write(b"ok")
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def got(self, path: str, words: str = "") -> list[Hook]:
+        return [hook for hook in self.hooks if hook.path == f"/{path}" and words in hook.text]
+
+    @contextmanager
+    def open(self) -> Iterator[Slack]:
+        thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            self.answering.set()
+            self._server.shutdown()
+            self._server.server_close()
+
+
+class Cable:
+    """A way through to a local port that can be pulled out and put in again."""
+
+    def __init__(self, target: int) -> None:
+        self.target = target
+        self.port = free_port()
+        self._listener: socket.socket | None = None
+        self._open: set[socket.socket] = set()
+
+    def put_in(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def pull_out(self) -> None:
+        """Refuse new connections and break those that are open."""
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            with suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+        for connection in list(self._open):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                near, _ = listener.accept()
+            except OSError:
+                return
+            try:
+                far = socket.create_connection(("127.0.0.1", self.target), timeout=10)
+            except OSError:
+                near.close()
+                continue
+            far.settimeout(None)
+            self._open |= {near, far}
+            for source, sink in ((near, far), (far, near)):
+                threading.Thread(target=self._carry, args=(source, sink), daemon=True).start()
+
+    def _carry(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65_536):
+                sink.sendall(data)
+        for end in (source, sink):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        self._open.discard(source)
+        source.close()
+
+    @contextmanager
+    def connected(self) -> Iterator[Cable]:
+        self.put_in()
+        try:
+            yield self
+        finally:
+            self.pull_out()
