@@ -19,10 +19,21 @@ from sentinel_site.kit.problems import (
 )
 
 
+#: Of a request that people and scripts make; reports have a door and a limit of their own.
+MAX_BODY = 1024 * 1024
+
+
+class TooLarge(Problem):
+    status, code, title = 413, "too-large", "The request is too large"
+
+
 class JSONParser(parsers.JSONParser):
-    """DRF's, which answers deep nesting as what it is: a bad request."""
+    """DRF's, with a bound of size and of depth: what passes one is the sender's mistake."""
 
     def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> Any:
+        length = (parser_context or {})["request"].META.get("CONTENT_LENGTH") or 0
+        if int(length) > MAX_BODY:
+            raise TooLarge(f"At most {MAX_BODY // 1024} KiB are taken here.")
         try:
             return super().parse(stream, media_type, parser_context)
         except RecursionError as error:

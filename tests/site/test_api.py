@@ -120,6 +120,17 @@ def test_what_is_no_object_gets_a_problem_document(admin, body):
     assert answer["Content-Type"] == "application/problem+json"
 
 
+def test_a_body_that_is_too_large_is_not_read(admin):
+    answer = admin.client.post(
+        "/o/acme/api/v1/rules/",
+        b'"' + b"x" * 2_000_000 + b'"',
+        content_type="application/json",
+        headers=admin.headers,
+    )
+    assert answer.status_code == 413
+    assert answer.json()["type"] == "/problems/too-large"
+
+
 def test_a_read_key_reads_and_changes_nothing(reader):
     assert reader("get", "rules/", status=200)["results"]
     refused = reader("post", "rules/", RULE, 403)
