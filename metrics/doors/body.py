@@ -9,11 +9,7 @@ from typing import Any
 import msgspec
 
 from agent_client import wire
-from sentinel_site.kit.problems import Problem
-
-
-class TooLarge(Problem):
-    status, code, title = 413, "too-large", "The request is too large"
+from sentinel_site.kit.problems import Problem, TooLarge
 
 
 class UnknownEncoding(Problem):

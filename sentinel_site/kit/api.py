@@ -15,16 +15,12 @@ from sentinel_site.kit.problems import (
     NotFound,
     NotPermitted,
     Problem,
+    TooLarge,
     as_problem,
 )
 
-
 #: Of a request that people and scripts make; reports have a door and a limit of their own.
 MAX_BODY = 1024 * 1024
-
-
-class TooLarge(Problem):
-    status, code, title = 413, "too-large", "The request is too large"
 
 
 class JSONParser(parsers.JSONParser):
