@@ -35,7 +35,11 @@ class Problem(Exception):
         self.members = members
         self.headers = headers or self.headers
 
-    def document(self) -> dict[str, Any]:
+    class TooLarge(Problem):
+    status, code, title = 413, "too-large", "The request is too large"
+
+
+def document(self) -> dict[str, Any]:
         """The problem document, as RFC 9457 section 3 defines it."""
         return document(self.status, self.code, self.title, self.detail, **self.members)
 
