@@ -389,9 +389,9 @@ def _forget_outcomes(reports: Iterable[Prepared]) -> None:
 def _parameters() -> dict[str, Any]:
     """How to connect: as Django does, with a time limit and an acknowledgement that means disk."""
     known = connections["default"].get_connection_params()
-    names = ("dbname", "database", "user", "password", "host", "port", "connect_timeout")
+    djangos = ("isolation_level", "assume_role", "server_side_binding", "cursor_factory", "pool")
     return {
-        **{name: known[name] for name in names if known.get(name)},
+        **{name: value for name, value in known.items() if name not in djangos},
         "client_encoding": "UTF8",
         "application_name": "sentinella committer",
         "options": "-c synchronous_commit=on -c statement_timeout=30s -c TimeZone=UTC",

@@ -7,11 +7,21 @@ Values come from the process environment; what is missing there comes from the i
 from __future__ import annotations
 
 import os
+import re
+import sys
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+)
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from sentinel_site.instance import environment as instance_environment
 
@@ -44,18 +54,39 @@ class Environment(BaseSettings):
     webhooks_to_private: bool | None = None
 
     log_format: Literal["json", "console"] = "console"
-    log_level: str = "INFO"
-    trusted_proxies: int = 0
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
+    trusted_proxies: NonNegativeInt = 0
 
-    tick_seconds: float = 5.0
-    commit_queue: int = 2048
-    retention_raw_days: int = 30
-    retention_events_days: int = 30
+    tick_seconds: PositiveFloat = 5.0
+    commit_queue: PositiveInt = 2048
+    retention_raw_days: PositiveInt = 30
+    retention_events_days: PositiveInt = 30
 
     @field_validator("public_url")
     @classmethod
-    def without_trailing_slash(cls, value: str) -> str:
+    def public_address(cls, value: str) -> str:
+        _url(value, ("http", "https"), "https://sentinella.example.org")
         return value.rstrip("/")
+
+    @field_validator("database_url")
+    @classmethod
+    def database_address(cls, value: str) -> str:
+        example = "postgres://user:password@host:5432/database"
+        if not _url(value, ("postgres", "postgresql"), example).path.strip("/"):
+            raise ValueError(f"it names no database; write {example}")
+        return value
+
+    @field_validator("email_url")
+    @classmethod
+    def mail_address(cls, value: str) -> str:
+        schemes = ("console", "smtp", "smtp+tls", "smtps")
+        _url(value, schemes, "smtp+tls://user:password@host:587 or console:")
+        return value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def in_capitals(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
 
     @property
     def hosts(self) -> list[str]:
@@ -78,8 +109,49 @@ class Environment(BaseSettings):
 
 
 def read() -> Environment:
-    """The environment of this process; a running instance fills in what is not given."""
+    """The environment of this process; a running instance fills in what is not given.
+
+    Ends the process when a value can't be used, with a line about each that names its variable.
+    """
     state_dir = Path(os.environ.get("STATE_DIR", REPOSITORY / "var"))
     for name, value in instance_environment(state_dir).items():
         os.environ.setdefault(name, value)
-    return Environment()
+    try:
+        return Environment()
+    except ValidationError as error:
+        wrong = [f"{str(one['loc'][0]).upper()}: {_explained(one)}" for one in error.errors()]
+    except SettingsError as error:
+        wrong = [_not_json(error)]
+    for line in wrong:
+        print(f"error: {line}", file=sys.stderr)
+    print("Each variable and what it means: docs/configuration.md", file=sys.stderr)
+    sys.exit(2)
+
+
+def _url(value: str, schemes: tuple[str, ...], example: str) -> Any:
+    """The parts of a URL. Raises ValueError, without the value: it may hold a password."""
+    try:
+        parts = urlsplit(value)
+        parts.port  # noqa: B018  raises when it is no number
+    except ValueError:
+        raise ValueError(
+            f"it is no URL; write {example}, special characters of a password as %XX"
+        ) from None
+    if parts.scheme not in schemes:
+        known = ", ".join(f"{scheme}:" for scheme in schemes)
+        raise ValueError(f"it must begin with one of {known} as in {example}")
+    if parts.scheme in ("http", "https") and not parts.hostname:
+        raise ValueError(f"it names no host; write {example}")
+    return parts
+
+
+def _explained(error: Any) -> str:
+    text = re.sub("^(Value error, |Input )", "", error["msg"])
+    given = error["input"] if error["type"] != "value_error" else None
+    return f"{text}, not “{given}”" if isinstance(given, str) else text
+
+
+def _not_json(error: SettingsError) -> str:
+    """Only ANYMAIL is read as JSON; pydantic names the field in its message."""
+    found = re.search(r'field "(\w+)"', str(error))
+    return f"{found[1].upper() if found else 'a variable'}: it is no JSON object; write {{…}}"

@@ -35,11 +35,7 @@ class Problem(Exception):
         self.members = members
         self.headers = headers or self.headers
 
-    class TooLarge(Problem):
-    status, code, title = 413, "too-large", "The request is too large"
-
-
-def document(self) -> dict[str, Any]:
+    def document(self) -> dict[str, Any]:
         """The problem document, as RFC 9457 section 3 defines it."""
         return document(self.status, self.code, self.title, self.detail, **self.members)
 
@@ -57,6 +53,10 @@ class NotPermitted(Problem):
 class NotAuthenticated(Problem):
     status, code, title = 401, "not-authenticated", "A valid key or session is needed"
     headers = {"WWW-Authenticate": "Bearer"}
+
+
+class TooLarge(Problem):
+    status, code, title = 413, "too-large", "The request is too large"
 
 
 def document(

@@ -203,7 +203,7 @@ def test_a_key_of_one_organization_never_writes_into_another(acme, globex, globe
     assert len(queries.last_seen(globex.pk)) == 1
 
 
-@pytest.mark.parametrize(("mighty", "ids"), [(False, []), (True, ["metrics.W001"])])
+@pytest.mark.parametrize(("mighty", "ids"), [(False, []), (True, ["metrics.E001"])])
 def test_a_role_that_walks_through_the_wall_is_warned_of(db, monkeypatch, mighty, ids):
     if mighty:
         execute = CursorWrapper.execute
