@@ -59,8 +59,8 @@ format: venv-dev ## Put code and templates into shape
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/djlint templates --reformat --quiet
 
-bench: venv-dev ## Measure, and compare with the numbers to stand by
-	@exec $(PYTHON) -m benchmarks $(ARGS)
+bench: venv-dev ## Measure, side by side with another way
+	@unset PORT STATE_DIR; exec $(PYTHON) -m sentinel_site.embedded run -- $(PYTHON) -m benchmarks $(ARGS)
 
 clean: ## Remove what can be made again; the data under var/ stays
 	rm -rf $(VENV) node_modules static/vendor .mypy_cache .ruff_cache .pytest_cache \

@@ -11,6 +11,8 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 
+from sentinel_site.kit.problems import NotFound
+
 
 class StaffSite(AdminSite):
     """Staff with a second factor; allauth asks for it at sign-in once it is set up."""
@@ -26,4 +28,6 @@ class StaffSite(AdminSite):
         """Sign-in is allauth's; staff without a second factor set one up first."""
         if request.user.is_authenticated and request.user.is_staff:
             return redirect(reverse("mfa_index"))
+        if request.user.is_authenticated:
+            raise NotFound
         return redirect_to_login(request.GET.get("next", reverse("admin:index")))

@@ -6,8 +6,6 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from metrics.events import Matcher
-
 from accounts.models import Tenant
 from alerts import breaches
 from alerts.breaches import Reading
@@ -15,6 +13,7 @@ from alerts.models import Rule
 from alerts.wording import span
 from clouds.models import Server
 from metrics import events
+from metrics.events import Matcher
 
 
 def evaluate(tenant: Tenant, rules: list[Rule], watched: list[Server], at: datetime) -> None:

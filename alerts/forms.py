@@ -13,7 +13,7 @@ from alerts import notifiers
 from alerts.models import NotificationChannel, Rule, Severity
 from alerts.wording import span
 
-_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d)?\s*")
+_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(min|s|m|h|d)?\s*")
 _UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 

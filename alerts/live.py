@@ -15,9 +15,9 @@ from typing import Any
 import redis
 import structlog
 from channels.layers import get_channel_layer
-from django.conf import settings
 from django.db import transaction
 
+from sentinel_site.kit.redis_client import client
 from sentinel_site.kit.tenancy import current_schema
 
 log = structlog.get_logger(__name__)
@@ -43,19 +43,7 @@ def announce_on_commit(kind: str, pk: int | None = None) -> None:
 
 def note_listener(schema: str) -> None:
     """Somebody's page is open; said again by each open page before LISTENERS_TTL is over."""
-    _redis().set(f"sentinella:listeners:{schema}", 1, ex=LISTENERS_TTL)
-
-
-def _redis() -> redis.Redis:
-    global _connection
-    if _connection is None:
-        _connection = redis.Redis.from_url(
-            settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=2
-        )
-    return _connection
-
-
-_connection: redis.Redis | None = None
+    client().set(f"sentinella:listeners:{schema}", 1, ex=LISTENERS_TTL)
 
 
 class _Hints:
@@ -103,7 +91,7 @@ class _Hints:
     def _send(loop: asyncio.AbstractEventLoop, due: list[tuple[str, str, int | None]]) -> None:
         layer: Any = get_channel_layer()
         schemas = sorted({schema for schema, _, _ in due})
-        heard = _redis().mget([f"sentinella:listeners:{schema}" for schema in schemas])
+        heard = client().mget([f"sentinella:listeners:{schema}" for schema in schemas])
         listened = {schema for schema, mark in zip(schemas, heard, strict=True) if mark}
         for schema, kind, pk in due:
             if schema in listened:

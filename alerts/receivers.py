@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from django.dispatch import receiver
-from metrics.signals import stored
 
 from accounts.models import User
 from accounts.signals import tenant_provisioned
 from alerts import defaults, live
+from metrics.signals import stored
 
 
 @receiver(tenant_provisioned)

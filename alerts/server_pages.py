@@ -33,6 +33,7 @@ RANGES = (3600, 21_600, 86_400, 604_800, 2_592_000)
 DAY_SECONDS = 86_400
 LOOK_AT = 8
 PALETTE = 500
+TRENDS = 20
 
 #: Above these a meter turns to warning and to critical, in percent.
 WARNING_AT, CRITICAL_AT = 85, 95
@@ -89,7 +90,9 @@ def _in_a_sentence(servers: list[Server], incidents: list[Any], open_count: int)
     total = len(servers)
     silent = sum(server.status == Server.Status.SILENT for server in servers)
     untaken = sum(one.acknowledged_at is None for one in incidents)
-    up = f"{total - silent} of {total} server{'' if total == 1 else 's'} report."
+    up = f"{total - silent} of {total} servers report."
+    if total == 1:
+        up = "It does not report." if silent else "It reports."
     if not open_count:
         fine = "The server is fine" if total == 1 else f"All {total} servers are fine"
         return fine, up
@@ -180,6 +183,7 @@ def _rows(tenant_id: int, servers: list[Server]) -> list[dict[str, Any]]:
     heard = metrics.last_seen(tenant_id)
     newest = metrics.latest(tenant_id, ids, ("cpu", "memory", "disk", "load"))
     worst = queries.worst_by_server()
+    trends = _trends(tenant_id, servers[:TRENDS])
     rows = []
     for server in servers:
         values = _gauges(newest.get(server.pk, {}))
@@ -192,10 +196,21 @@ def _rows(tenant_id: int, servers: list[Server]) -> list[dict[str, Any]]:
                 "disk": values.get("disk"),
                 "load": values.get("load"),
                 "seen_at": heard.get(server.pk),
+                "trend": trends.get(server.pk),
                 "why": f"{alert.title}: {alert.subject}" if alert else "",
             }
         )
     return rows
+
+
+def _trends(tenant_id: int, servers: list[Server]) -> dict[int, list[float | None]]:
+    """CPU of the last 24 h of each server, in about 48 values."""
+    end = timezone.now()
+    start = end - timedelta(days=1)
+    return {
+        server.pk: metrics.sparkline(tenant_id, server.pk, "cpu", "percent", start=start, end=end)
+        for server in servers
+    }
 
 
 def _gauges(newest: metrics.Latest) -> dict[str, float]:
@@ -217,7 +232,7 @@ def server(request: TenantRequest, pk: int) -> HttpResponse:
     tab = request.GET.get("tab", "overview")
     if tab not in TABS:
         raise NotFound
-    span = _range(request)
+    span = _range(request, row)
     context = {"server": row, "tab": tab, "range": span, **_around(request.tenant.pk, row)}
     template = fragment(
         request,
@@ -244,10 +259,14 @@ def server(request: TenantRequest, pk: int) -> HttpResponse:
     return render(request, template, context)
 
 
-def _range(request: TenantRequest) -> int:
+def _range(request: TenantRequest, row: Server) -> int:
+    """The span that was asked for; else a day, or less for a server that is younger."""
     text = request.GET.get("range", "")
-    seconds = int(text) if text.isdecimal() and len(text) < 9 else DAY_SECONDS
-    return seconds if seconds in RANGES else DAY_SECONDS
+    seconds = int(text) if text.isdecimal() and len(text) < 9 else 0
+    if seconds in RANGES:
+        return seconds
+    age = (timezone.now() - row.registered_at).total_seconds()
+    return next((span for span in RANGES[:2] if age <= span), DAY_SECONDS)
 
 
 def _around(tenant_id: int, row: Server) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from django.utils import timezone
 from accounts import timers
 from alerts import dispatch, evaluation
 from metrics import queries
+from sentinel_site.kit import heartbeat
 from sentinel_site.kit.tenancy import for_each_tenant
 
 SHARD = 50
@@ -22,6 +23,7 @@ EXPIRES = 60
 def evaluate_due() -> None:
     """Claim the tenants with new data or a timer due and send them out in shards."""
     now = timezone.now()
+    heartbeat.beat(now)
     schemas = timers.claim_due(now, queries.active_tenants(now))
     at = slot(now).isoformat()
     for start in range(0, len(schemas), SHARD):

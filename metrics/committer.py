@@ -407,5 +407,10 @@ def _of_this_process() -> Committer:
         return _committer
 
 
+def waiting() -> int:
+    """How many requests wait in this process for their commit."""
+    return _committer.waiting if _committer is not None else 0
+
+
 _lock = threading.Lock()
 _committer: Committer | None = None

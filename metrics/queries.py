@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from accounts.models import Tenant
 from metrics import events, isolation, stores
@@ -20,6 +20,14 @@ ACTIVE = timedelta(minutes=2)
 #: Of a server's newest values only those of its last few reports are shown.
 FRESH = timedelta(minutes=10)
 MAX_POINTS = 2_000
+
+#: Up to this span, bars of log events are this wide.
+_BARS = (
+    (timedelta(hours=2), timedelta(minutes=5)),
+    (timedelta(hours=12), timedelta(minutes=15)),
+    (timedelta(days=2), timedelta(hours=1)),
+    (timedelta(days=14), timedelta(hours=6)),
+)
 
 _STEPS = (1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 86400)
 
@@ -65,8 +73,7 @@ class Chart:
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class Value:
+class Value(NamedTuple):
     """The newest value of one series."""
 
     value: float
@@ -209,8 +216,12 @@ def events_per_hour(
     server_id: int | None = None,
     levels: Sequence[str] = ("critical", "error", "warning"),
 ) -> Chart:
-    """Log events by level and hour as a chart, worst level first."""
-    hours = events.per_hour(tenant_id, start, end, server_id)
+    """Log events by level as a chart, worst level first: by the hour over a day.
+
+    Shorter spans have shorter steps and longer ones longer, so that a chart has 12 to 60 bars.
+    """
+    step = next((step for span, step in _BARS if end - start <= span), timedelta(days=1))
+    hours = events.per_hour(tenant_id, start, end, server_id, step)
     times = [hour.at.timestamp() for hour in hours]
     lines = [
         Line(
@@ -223,7 +234,9 @@ def events_per_hour(
         )
         for level in levels
     ]
-    return Chart(times[0] if times else start.timestamp(), end.timestamp(), 3600.0, lines)
+    return Chart(
+        times[0] if times else start.timestamp(), end.timestamp(), step.total_seconds(), lines
+    )
 
 
 # -- now ----------------------------------------------------------------------
@@ -242,14 +255,15 @@ def latest(
     found = stores.current().latest(tenant_id, server_ids, measurements)
     newest: dict[int, int] = {}
     for one in found:
-        newest[one.server_id] = max(newest.get(one.server_id, one.ts), one.ts)
-    result: dict[int, Latest] = {}
-    for one in found:
-        if fresh is not None and newest[one.server_id] - one.ts > fresh / timedelta(milliseconds=1):
-            continue
-        place = (one.column.measurement, one.column.tags)
-        values = result.setdefault(one.server_id, {}).setdefault(place, {})
-        values[one.column.field] = Value(one.value, _time(one.ts))
+        if one.ts > newest.get(one.server_id, -1):
+            newest[one.server_id] = one.ts
+    oldest_shown = fresh / timedelta(milliseconds=1) if fresh is not None else math.inf
+    times = {ts: _time(ts) for ts in {one.ts for one in found}}
+    result: dict[int, Latest] = {server_id: {} for server_id in newest}
+    for server_id, (measurement, name, tags), ts, value in found:
+        if newest[server_id] - ts <= oldest_shown:
+            values = result[server_id].setdefault((measurement, tags), {})
+            values[name] = Value(value, times[ts])
     return result
 
 

@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from celery import shared_task
 from django.utils import timezone
 
 from metrics import retention
-
-SCHEDULE = {
-    "expire": {
-        "task": "metrics.tasks.expire",
-        "schedule": timedelta(hours=1),
-        "options": {"expires": 1800},
-    }
-}
 
 
 @shared_task

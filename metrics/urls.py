@@ -6,5 +6,6 @@ app_name = "metrics"
 urlpatterns = [
     path("charts/", views.chart, name="chart"),
     path("charts/events/", views.events_per_hour, name="events-per-hour"),
+    path("knocks/", views.unknown_keys, name="knocks"),
     path("logs/", views.logs, name="logs"),
 ]

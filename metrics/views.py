@@ -19,7 +19,7 @@ from accounts.access import TenantRequest, fetch, permit
 from accounts.models import Role
 from agent_client import wire
 from clouds.models import Server
-from metrics import events, queries
+from metrics import events, knocks, queries
 from metrics.api.serializers import instant
 from metrics.events import Found, Matcher, Page
 from metrics.stores.base import is_aggregation
@@ -28,6 +28,7 @@ from sentinel_site.kit.problems import Problem
 DEFAULT_RANGE = timedelta(hours=1)
 LONGEST_RANGE = timedelta(days=400)
 LOG_SPAN = timedelta(days=1)
+LATEST = 8
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -84,9 +85,24 @@ def events_per_hour(request: TenantRequest) -> HttpResponse:
 
 @require_GET
 @permit(Role.VIEWER)
+def unknown_keys(request: TenantRequest) -> HttpResponse:
+    """Who knocks with a plugin key that nobody issued; a part of the page of keys."""
+    found = knocks.of_tenant(request.tenant.pk)
+    return render(request, "metrics/_knocks.html", {"knocks": found})
+
+
+@require_GET
+@permit(Role.VIEWER)
 def logs(request: TenantRequest) -> HttpResponse:
-    """The log search; `fragment=list` is what it found, `fragment=older` the page after it."""
+    """The log search; `fragment=list` is what it found, `fragment=older` the page after it.
+
+    `fragment=latest` is the newest few lines, whatever they are.
+    """
     fragment = request.GET.get("fragment")
+    if fragment == "latest":
+        matcher = Matcher(start=timezone.now() - LOG_SPAN)
+        page = events.search(request.tenant.pk, matcher, limit=LATEST)
+        return render(request, "metrics/_lines.html", _lines(page))
     if fragment in ("list", "older"):
         found = _found(request, _Filters.read(request.GET))
         return render(request, f"metrics/_{'logs' if fragment == 'list' else 'older'}.html", found)

@@ -41,6 +41,8 @@ class Environment(BaseSettings):
     anymail: dict[str, Any] = Field(default_factory=dict)
     default_from_email: str = "Sentinella <sentinella@localhost>"
 
+    webhooks_to_private: bool | None = None
+
     log_format: Literal["json", "console"] = "console"
     log_level: str = "INFO"
     trusted_proxies: int = 0
@@ -62,6 +64,13 @@ class Environment(BaseSettings):
     @property
     def broker_url(self) -> str:
         return self.celery_broker_url or self.redis_url
+
+    @property
+    def may_ask_private(self) -> bool:
+        """Whether webhooks may lead into private networks: not in production, unless said so."""
+        if self.webhooks_to_private is None:
+            return not self.is_production
+        return self.webhooks_to_private
 
     @property
     def is_production(self) -> bool:

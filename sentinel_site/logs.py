@@ -27,7 +27,9 @@ def configure(fmt: Literal["json", "console"], level: str) -> None:
     renderer = (
         structlog.processors.JSONRenderer()
         if fmt == "json"
-        else structlog.dev.ConsoleRenderer(colors=False)
+        else structlog.dev.ConsoleRenderer(
+            colors=False, exception_formatter=structlog.dev.plain_traceback
+        )
     )
     last = [structlog.processors.format_exc_info] if fmt == "json" else []
     structlog.configure(
@@ -76,6 +78,7 @@ class RequestLogMiddleware:
         response = self.get_response(request)
         response["X-Request-ID"] = request_id
         milliseconds = round((time.monotonic() - began) * 1000, 1)
+        tenant = getattr(request, "tenant", None)
         write = log.error if response.status_code >= 500 else log.info
         write(
             "request",
@@ -83,6 +86,7 @@ class RequestLogMiddleware:
             path=request.path,
             status=response.status_code,
             milliseconds=milliseconds,
+            **({"tenant": tenant.slug} if tenant else {}),
         )
         structlog.contextvars.clear_contextvars()
         return response

@@ -182,6 +182,7 @@ EMAIL_USE_SSL = _mail.scheme == "smtps"
 EMAIL_USE_TLS = _mail.scheme == "smtp+tls"
 EMAIL_TIMEOUT = 10
 ANYMAIL = ENV.anymail
+WEBHOOKS_TO_PRIVATE = ENV.may_ask_private
 DEFAULT_FROM_EMAIL = ENV.default_from_email
 SERVER_EMAIL = ENV.default_from_email
 
@@ -205,7 +206,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": TICK,
         "options": {"expires": 60},
     },
-    "expire": {"task": "metrics.tasks.expire", "schedule": timedelta(hours=1)},
+    "expire": {
+        "task": "metrics.tasks.expire",
+        "schedule": timedelta(hours=1),
+        "options": {"expires": 1800},
+    },
 }
 
 # -- API ----------------------------------------------------------------------
@@ -214,7 +219,7 @@ REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.api.auth.AccessAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["accounts.api.auth.AtLeastViewer"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["sentinel_site.kit.api.JSONParser"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "sentinel_site.kit.api.exception_handler",
     "UNAUTHENTICATED_USER": None,
@@ -225,7 +230,9 @@ SPECTACULAR_SETTINGS = {
     "TITLE": "Sentinella API",
     "DESCRIPTION": "Everything a page can do. Errors are RFC 9457 problem documents.",
     "VERSION": "1",
+    "ENUM_NAME_OVERRIDES": {"SeverityEnum": "alerts.models.Severity"},
     "SERVE_INCLUDE_SCHEMA": False,
+    "SCHEMA_PATH_PREFIX": r"/o/\{organization\}/api/v1|/api/v1",
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
@@ -255,7 +262,7 @@ SECURE_CONTENT_TYPE_NOSNIFF = True
 X_FRAME_OPTIONS = "DENY"
 if HTTPS:
     SECURE_SSL_REDIRECT = True
-    SECURE_REDIRECT_EXEMPT = [r"^/*(metrics|logs)$"]  # the original agents follow no redirect
+    SECURE_REDIRECT_EXEMPT = [r"^/*(metrics|logs)/*$"]  # the original agents follow no redirect
     SECURE_HSTS_SECONDS = 31_536_000
     SECURE_HSTS_INCLUDE_SUBDOMAINS = True
     SECURE_HSTS_PRELOAD = True

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 import urllib3
 
 from alerts.notifiers.base import Field, Message, Undelivered
+from sentinel_site.kit import outbound
 
-_pool = urllib3.PoolManager(timeout=urllib3.Timeout(connect=5, read=10), retries=False, maxsize=4)
 _COLORS = {"critical": "#d63939", "error": "#e8590c", "warning": "#f59f00", "info": "#4299e1"}
 _RESOLVED = "#2fb344"
 
@@ -36,23 +36,20 @@ class Slack:
 
     def send(self, config: dict[str, Any], message: Message) -> None:
         try:
-            response = _pool.request(
-                "POST",
+            answer = outbound.post(
                 config["url"],
-                body=json.dumps(_payload(message)),
-                headers={
-                    "Content-Type": "application/json",
-                    "X-Idempotency-Key": message.key,
-                },
-                redirect=False,
+                json.dumps(_payload(message)).encode(),
+                {"Content-Type": "application/json", "X-Idempotency-Key": message.key},
             )
+        except outbound.Refused as error:
+            raise Undelivered(str(error)) from error
         except urllib3.exceptions.HTTPError as error:
             raise Undelivered(f"{type(error).__name__}: {error}") from error
-        if response.status >= 300:
+        if answer.status >= 300:
             raise Undelivered(
-                f"Slack answered {response.status}: {response.data[:200].decode(errors='replace')}",
-                retry_after=_seconds(response.headers.get("Retry-After")),
-                for_good=response.status in (400, 403, 404, 410),
+                f"It answered {answer.status}: {answer.text[:200]}",
+                retry_after=_seconds(answer.headers.get("Retry-After")),
+                for_good=answer.status in (400, 403, 404, 410),
             )
 
 

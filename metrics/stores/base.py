@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from metrics.batch import Tags
 from sentinel_site.kit.problems import Problem
@@ -23,8 +23,7 @@ class StoreUnavailable(Problem):
     headers = {"Retry-After": "5"}
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(NamedTuple):
     """One series' place in a wide row."""
 
     measurement: str
@@ -64,8 +63,7 @@ class Windowed:
     last: int
 
 
-@dataclass(frozen=True, slots=True)
-class Newest:
+class Newest(NamedTuple):
     """The newest value of one series of one server."""
 
     server_id: int

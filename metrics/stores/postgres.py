@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import operator
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -151,12 +153,22 @@ class PostgresStore:
             )
             rows = cursor.fetchall()
             columns_of = _columns(cursor, tenant_id, {row[1] for row in rows})
-        newest: dict[tuple[int, Column], Newest] = {}
-        for server_id, set_id, ts, values in rows:  # oldest first: the newest stays
-            for column, value in zip(columns_of[set_id], values, strict=True):
-                if wanted is None or column.measurement in wanted:
-                    newest[server_id, column] = Newest(server_id, column, ts, value)
-        return list(newest.values())
+        places = {
+            set_id: [
+                (place, column)
+                for place, column in enumerate(columns)
+                if wanted is None or column.measurement in wanted
+            ]
+            for set_id, columns in columns_of.items()
+        }
+        newest: list[Newest] = []
+        for server_id, of_server in itertools.groupby(rows, key=operator.itemgetter(0)):
+            found: dict[Column, Newest] = {}
+            for _, set_id, ts, values in of_server:  # oldest first: the newest stays
+                for place, column in places[set_id]:
+                    found[column] = Newest(server_id, column, ts, values[place])
+            newest.extend(found.values())
+        return newest
 
     def window(
         self,

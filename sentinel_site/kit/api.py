@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rest_framework import exceptions
+from rest_framework import exceptions, parsers
 from rest_framework.pagination import CursorPagination
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
@@ -17,6 +17,16 @@ from sentinel_site.kit.problems import (
     Problem,
     as_problem,
 )
+
+
+class JSONParser(parsers.JSONParser):
+    """DRF's, which answers deep nesting as what it is: a bad request."""
+
+    def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> Any:
+        try:
+            return super().parse(stream, media_type, parser_context)
+        except RecursionError as error:
+            raise exceptions.ParseError("The JSON is nested too deeply.") from error
 
 
 class NewestFirst(CursorPagination):

@@ -35,7 +35,7 @@ document.addEventListener("htmx:beforeSwap", (event) => {
     location.reload();
     return;
   }
-  if (xhr.responseText.trimStart().startsWith("<div class=\"toast\" data-problem")) {
+  if (/^\s*<div[^>]*\sdata-problem=/.test(xhr.responseText)) {
     event.detail.target = toasts;
     event.detail.swapOverride = "beforeend";
     event.detail.shouldSwap = true;
@@ -81,6 +81,15 @@ document.addEventListener("keydown", (event) => {
 
 document.addEventListener("change", (event) => {
   if (event.target.matches("[data-submit]")) event.target.form.requestSubmit();
+});
+
+/* -- form[data-keeps-address]: what was asked is in the address, to be shared and gone back to -- */
+
+document.addEventListener("htmx:beforeRequest", (event) => {
+  const form = event.detail.elt;
+  if (!form.matches("form[data-keeps-address]")) return;
+  const asked = new URLSearchParams([...new FormData(form)].filter(([, value]) => value !== ""));
+  history.replaceState(history.state, "", `${location.pathname}?${asked}`);
 });
 
 /* -- keys: g then a letter goes to a[data-key], / to the search, ? lists them -- */

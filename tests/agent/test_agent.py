@@ -35,7 +35,7 @@ class Running:
         self.process: subprocess.Popen[str] | None = None
 
     def start(self) -> subprocess.Popen[str]:
-        self.process = subprocess.Popen(  # noqa: S603 - our own program
+        self.process = subprocess.Popen(
             [sys.executable, "-m", "agent_client.cli", "run", "--config", str(self.config)],
             cwd=ROOT, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
@@ -62,7 +62,7 @@ def running(write_config: Callable[..., Path], server: ReportServer) -> Iterator
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(  # noqa: S603 - our own program
+    return subprocess.run(
         [sys.executable, "-m", "agent_client.cli", *arguments],
         cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip

@@ -85,7 +85,7 @@ def test_a_service_with_a_long_name_is_up_with_all_its_workers_and_then_down(
     script = tmp_path / "neutron-openvswitch-agent"
     script.write_text("import sys\nprint('ready', flush=True)\nsys.stdin.read()\n")
     workers = [
-        subprocess.Popen(  # noqa: S603 - our own script
+        subprocess.Popen(
             [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         for _ in range(2)
@@ -122,7 +122,7 @@ def test_a_service_with_a_long_name_is_up_with_all_its_workers_and_then_down(
 def test_a_zombie_is_down(make_config: Callable[..., Config], tmp_path: Path) -> None:
     program = tmp_path / "zombie-svc"
     shutil.copy("/bin/true", program)
-    child = subprocess.Popen([str(program)])  # noqa: S603 - our own copy
+    child = subprocess.Popen([str(program)])
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # ended, and not yet collected
     watching = Watching(make_config(), a=Service("svc", "", ("zombie-svc",)))
     state = watching.look().services[0]

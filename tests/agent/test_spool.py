@@ -170,7 +170,7 @@ def test_what_was_stored_before_a_kill_is_there_afterwards(tmp_path: Path) -> No
     """kill -9 at many moments: all that was said to be stored is there, in an unbroken order."""
     stored = 0
     for turn in range(4):
-        writer = subprocess.Popen(  # noqa: S603 - our own program
+        writer = subprocess.Popen(
             [sys.executable, "-c", _WRITER, str(tmp_path)],
             stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2],
         )  # fmt: skip

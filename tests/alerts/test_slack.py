@@ -12,6 +12,7 @@ import pytest
 
 from alerts.notifiers import Message, Undelivered
 from alerts.notifiers.slack import Slack
+from sentinel_site.kit import outbound
 from tests.alerts.builders import NOON
 
 
@@ -114,6 +115,24 @@ def test_nobody_listening_is_retried():
     with pytest.raises(Undelivered) as failure:
         Slack().send({"url": "http://127.0.0.1:9/hook"}, message())
     assert not failure.value.for_good
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "10.0.0.1", "169.254.169.254"])
+def test_production_asks_nothing_in_its_own_network(receiver, settings, monkeypatch, host):
+    settings.WEBHOOKS_TO_PRIVATE = False
+    if host[0] in "01":
+        found = [(2, 1, 6, "", (host, receiver.server_port))]
+        monkeypatch.setattr(outbound.socket, "getaddrinfo", lambda *args, **kwargs: found)
+    with pytest.raises(Undelivered, match="private network"):
+        Slack().send({"url": f"https://{host}:{receiver.server_port}/hook"}, message())
+    assert receiver.requests == []
+
+
+def test_a_redirect_is_not_followed(receiver):
+    receiver.answer, receiver.headers = 302, {"Location": receiver.url}
+    with pytest.raises(Undelivered, match="302"):
+        Slack().send({"url": receiver.url}, message())
+    assert len(receiver.requests) == 1
 
 
 @pytest.mark.parametrize("url", ["", "slack", "ftp://x/y", "https://"])

@@ -93,7 +93,7 @@ def database(tmp_path_factory: Any) -> Iterator[EmbeddedPostgres]:
     server.start()
     yield server
     server.stop("immediate")
-    subprocess.run(["rm", "-rf", str(directory)], check=True)  # noqa: S603, S607
+    subprocess.run(["rm", "-rf", str(directory)], check=True)
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def environment(database: EmbeddedPostgres, tmp_path_factory: Any) -> dict[str, 
 
 
 def manage(environment: dict[str, str], *arguments: str) -> str:
-    return subprocess.run(  # noqa: S603
+    return subprocess.run(
         [sys.executable, "manage.py", *arguments],
         env=environment,
         cwd=settings.BASE_DIR,
@@ -134,7 +134,7 @@ def web(environment: dict[str, str], key: str, tmp_path_factory: Any) -> Iterato
     port = free_port()
     log = (tmp_path_factory.mktemp("web") / "web.log").open("w+")
     command = [sys.executable, "-m", "uvicorn", "sentinel_site.asgi:application"]
-    process = subprocess.Popen(  # noqa: S603
+    process = subprocess.Popen(
         [*command, "--host", "127.0.0.1", "--port", str(port), "--log-level", "warning"],
         env=environment,
         cwd=settings.BASE_DIR,

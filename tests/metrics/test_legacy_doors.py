@@ -82,7 +82,7 @@ def test_behind_https_the_doors_still_do_not_redirect(acme, ingest_key, settings
     read = "import json; from sentinel_site import settings as s; print(json.dumps(s.{}))"
     settings.SECURE_SSL_REDIRECT = True
     settings.SECURE_REDIRECT_EXEMPT = json.loads(
-        subprocess.run(  # noqa: S603
+        subprocess.run(
             [sys.executable, "-c", read.format("SECURE_REDIRECT_EXEMPT")],
             env={**os.environ, "PUBLIC_URL": "https://watch.example.org"},
             cwd=settings.BASE_DIR,

@@ -79,6 +79,18 @@ def test_gzip_is_unpacked(acme, ingest_key):
     assert answer.json()["accepted"] == 1
 
 
+@pytest.mark.parametrize("accept", ["text/html", "application/xml", "", "nonsense"])
+def test_what_a_client_accepts_does_not_matter(acme, ingest_key, accept):
+    answer = send(ingest_key, body(report(points=[point(percent=1)])), Accept=accept)
+    assert (answer.status_code, answer["Content-Type"]) == (200, "application/json")
+
+
+def test_only_post_is_served(acme, ingest_key):
+    answer = request("GET", URL, headers={"Authorization": f"Bearer {ingest_key}"})
+    assert problem(answer) == (405, "method-not-allowed")
+    assert "POST" in answer["Allow"]
+
+
 @pytest.mark.parametrize("wrap", [lambda r: r, lambda r: [r], lambda r: {"reports": [r]}])
 def test_one_report_a_list_or_an_object_of_reports(acme, ingest_key, wrap):
     answer = send(ingest_key, json.dumps(wrap(report(points=[point(percent=1)]))).encode())

@@ -58,7 +58,7 @@ def test_days_past_their_retention_are_dropped_and_no_other(acme):
 
 def test_what_was_heard_long_ago_leaves_no_newest_values(acme):
     at = now()
-    send(acme, report(at, points=[point(percent=1)]))
+    send(acme, report(at, points=[point(percent=1)]), at=at)
     server = Server.objects.get()
     retention.expire(at + settings.RETENTION_RAW + 2 * DAY)
     assert queries.latest(acme.pk, [server.pk]) == {}
@@ -96,10 +96,9 @@ def test_a_row_that_fits_no_day_is_an_error_not_a_row_that_stays_for_ever(acme, 
         assert all("DEFAULT" not in row[0] for row in cursor.fetchall())
 
 
-def test_the_task_is_on_a_schedule(acme, monkeypatch):
+def test_the_task_is_on_a_schedule(acme, monkeypatch, settings):
     called: list[Any] = []
     monkeypatch.setattr(retention, "expire", called.append)
     tasks.expire()
     assert len(called) == 1
-    [entry] = tasks.SCHEDULE.values()
-    assert entry["task"] == tasks.expire.name
+    assert settings.CELERY_BEAT_SCHEDULE["expire"]["task"] == tasks.expire.name

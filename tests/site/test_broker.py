@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import pytest
+from django.conf import settings
+from django.db import connection
 
+from accounts.models import Tenant
+from alerts.models import Alert, Rule
 from sentinel_site import celery_app
+from sentinel_site.kit.tenancy import in_schema
+from tests.alerts.builders import make_rule
+from tests.alerts.test_evaluation import NOW, cpu, send
 from tests.site.test_up import REPOSITORY, eventually
 
 pytestmark = pytest.mark.rabbitmq
@@ -27,7 +36,7 @@ def queue() -> Iterator[str]:
 def test_a_task_waits_in_rabbitmq_until_a_worker_comes_and_is_run_once(queue):
     assert celery_app.conf.broker_url.startswith("amqp://")
     celery_app.send_task(TASK, args=[[]], queue=queue)
-    worker = subprocess.Popen(  # noqa: S603
+    worker = subprocess.Popen(
         [sys.executable, "-m", "celery", "-A", "sentinel_site", "worker", "-c", "1", "-Q", queue],
         cwd=REPOSITORY,
     )
@@ -40,6 +49,35 @@ def test_a_task_waits_in_rabbitmq_until_a_worker_comes_and_is_run_once(queue):
         assert eventually(runs, 30)
         assert runs() == 1
         assert left_in(queue) == 0
+    finally:
+        worker.terminate()
+        assert worker.wait(15) == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_evaluation_that_came_over_rabbitmq_opens_its_alert(queue):
+    acme = Tenant.objects.get(slug="acme")
+    with in_schema(acme.schema_name):
+        Rule.objects.all().delete()
+        make_rule()
+        send(acme, NOW, cpu(95))
+    database = urlsplit(settings.ENV.database_url)
+    name = connection.settings_dict["NAME"]
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "celery", "-A", "sentinel_site", "worker", "-c", "1", "-Q", queue],
+        cwd=REPOSITORY,
+        env={**os.environ, "DATABASE_URL": database._replace(path=f"/{name}").geturl()},
+    )
+    try:
+        celery_app.send_task(
+            "alerts.tasks.evaluate", args=[[acme.schema_name], NOW.isoformat()], queue=queue
+        )
+
+        def opened() -> bool:
+            with in_schema(acme.schema_name):
+                return Alert.objects.exists()
+
+        assert eventually(opened, 60)
     finally:
         worker.terminate()
         assert worker.wait(15) == 0

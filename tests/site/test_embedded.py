@@ -184,7 +184,7 @@ def test_run_tells_the_command_its_servers_and_ends_as_it_does(status):
         "redis.Redis.from_url(os.environ['REDIS_URL']).ping();"
         f"print(os.environ['STATE_DIR']); sys.exit({status})"
     )
-    ended = subprocess.run([*RUN, "--", sys.executable, "-c", program], stdout=subprocess.PIPE)  # noqa: S603
+    ended = subprocess.run([*RUN, "--", sys.executable, "-c", program], stdout=subprocess.PIPE)
     assert ended.returncode == status
     directory = Path(ended.stdout.decode().strip())
     assert not directory.exists()
@@ -192,7 +192,7 @@ def test_run_tells_the_command_its_servers_and_ends_as_it_does(status):
 
 
 def test_run_names_a_command_that_does_not_exist():
-    ended = subprocess.run([*RUN, "--", "no-such-command"], stderr=subprocess.PIPE, text=True)  # noqa: S603
+    ended = subprocess.run([*RUN, "--", "no-such-command"], stderr=subprocess.PIPE, text=True)
     assert ended.returncode == 1
     assert "no-such-command: No such file" in ended.stderr
 
@@ -201,7 +201,7 @@ def test_run_names_a_command_that_does_not_exist():
 def test_nothing_is_left_of_a_run_that_is_ended(tmp_path, number):
     program = "import signal; print(flush=True); signal.pause()"
     command = [*RUN, "--state-dir", str(tmp_path), "--", sys.executable, "-c", program]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, process_group=0) as run:  # noqa: S603
+    with subprocess.Popen(command, stdout=subprocess.PIPE, process_group=0) as run:
         assert run.stdout is not None
         run.stdout.readline()
         child = psutil.Process(run.pid).children()
@@ -221,5 +221,5 @@ def test_what_a_killed_run_left_on_disk_goes_with_the_next_one(tmp_path, monkeyp
     abandoned = tmp_path / "sentinella-run-abandoned"
     abandoned.mkdir()
     (abandoned / "lock").touch()
-    subprocess.run([*RUN, "--", "true"], check=True)  # noqa: S603
+    subprocess.run([*RUN, "--", "true"], check=True)
     assert list(tmp_path.iterdir()) == []

@@ -67,7 +67,7 @@ def test_every_shape_is_drawn() -> None:
 
 def test_the_templates_lint_clean() -> None:
     djlint = Path(sys.executable).with_name("djlint")
-    ran = subprocess.run(  # noqa: S603
+    ran = subprocess.run(
         [djlint, "--profile", "django", "--lint", TEMPLATES, "--quiet"],
         capture_output=True,
         text=True,
@@ -179,3 +179,59 @@ def test_a_role_may_what_the_ones_below_it_may() -> None:
     assert ui.may(access, "viewer")
     assert not ui.may(access, "admin")
     assert not ui.may(None, "viewer")
+
+
+# -- colours ------------------------------------------------------------------
+
+
+def _tokens(theme: int) -> dict[str, str]:
+    """The colours of one theme by name; 0 is light, 1 dark."""
+    text = (STATIC / "css" / "tokens.css").read_text()
+    pairs = re.findall(r"--([\w-]+): light-dark\((#\w+), (#\w+)\);", text)
+    return {name: colours[theme] for name, *colours in pairs}
+
+
+def _luminance(colour: str) -> float:
+    """Relative luminance as WCAG 2.2 defines it."""
+    digits = colour.lstrip("#")
+    digits = "".join(digit * 2 for digit in digits) if len(digits) == 3 else digits
+    channels = [int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def _contrast(one: str, other: str) -> float:
+    dark, light = sorted((_luminance(one), _luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+STATES = ("critical", "error", "warning", "info", "ok", "planned")
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+def test_text_has_the_contrast_of_aa_in_both_themes(theme: int) -> None:
+    colour = _tokens(theme)
+    on_grounds = [
+        (text, ground)
+        for text in ("ink", "muted", "faint", "accent", *(f"{state}-text" for state in STATES))
+        for ground in ("canvas", "surface")
+    ]
+    on_soft = [(f"{state}-text", f"{state}-soft") for state in STATES]
+    others = [("on-ink", "ink"), ("on-critical", "critical"), ("muted", "fill"), ("ink", "fill")]
+    poor = {
+        (text, ground): round(_contrast(colour[text], colour[ground]), 2)
+        for text, ground in (*on_grounds, *on_soft, *others)
+        if _contrast(colour[text], colour[ground]) < 4.5
+    }
+    assert poor == {}
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+def test_shapes_and_edges_of_fields_stand_out_in_both_themes(theme: int) -> None:
+    colour = _tokens(theme)
+    poor = {
+        name: round(_contrast(colour[name], colour["surface"]), 2)
+        for name in (*STATES, "control")
+        if _contrast(colour[name], colour["surface"]) < 3
+    }
+    assert poor == {}

@@ -51,6 +51,7 @@ class Site:
         self.page.goto(f"{ORIGIN}/scene")
 
     def hint(self, kind: str) -> None:
+        expect(self.page.locator("[data-live-chip]")).to_have_attribute("data-state", "live")
         self.sockets[-1].send(json.dumps({"type": f"{kind}.changed", "id": 7}))
 
     def times(self, part: str) -> int:
@@ -216,12 +217,13 @@ def test_resolving_is_asked_first(site: Site) -> None:
 
 def test_the_add_server_dialog_opens_waits_and_closes(site: Site) -> None:
     site.open("dashboard")
-    site.answers["servers/add/?fragment=waiting"] = draw("waiting-done")
+    site.answers["servers/add/?fragment=waiting"] = draw("waiting-expired")
     site.answers["servers/add/"] = draw("add-server-dialog")
     site.page.get_by_role("link", name="New server").click()
     dialog = site.page.locator("#dialog")
     expect(dialog).to_contain_text("curl -fsS")
-    expect(dialog).to_contain_text("Waiting for the agent")
+    expect(dialog).to_contain_text("The token has expired")
+    site.answers["servers/add/?fragment=waiting"] = draw("waiting-done")
     site.hint("server")
     expect(dialog.get_by_role("link", name="Open ctl-1")).to_be_visible()
     site.page.keyboard.press("Escape")
@@ -248,6 +250,24 @@ def test_g_and_a_letter_go_there_but_not_while_typing(site: Site) -> None:
     site.page.keyboard.press("g")
     site.page.keyboard.press("s")
     _until(lambda: site.times("GET /o/acme/servers/?") == 1, site.page)
+
+
+def test_a_search_while_typing_ends_with_the_last_words_and_is_in_the_address(site: Site) -> None:
+    site.open("logs")
+
+    def find(route: Route) -> None:
+        words = parse_qs(urlsplit(route.request.url).query)["q"][0]
+        route.fulfill(body=f"<h2>Lines with {words}</h2>", content_type="text/html")
+
+    site.answers["logs/?fragment=list"] = find
+    box = site.page.locator("#q")
+    box.fill("")
+    box.press_sequentially("database is down", delay=20)
+    site.page.get_by_role("group", name="Levels").get_by_text("Warning").click()
+    expect(site.page.locator("#lines")).to_have_text("Lines with database is down")
+    address = parse_qs(urlsplit(site.page.url).query)
+    assert address["q"] == ["database is down"]
+    assert "warning" in address["level"]
 
 
 def test_a_chart_says_its_average_and_the_value_under_the_cursor(site: Site) -> None:

@@ -772,10 +772,16 @@ SCENES: dict[str, tuple[str, str, dict[str, Any]]] = {
             "form": KeyForm(),
             "secret": "snt_k3q9x2m4p7aa_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcd",
             "issued": KEYS[0],
-            "knocks": [
-                {"key": "…a1b2", "host": "old-1", "path": "/metrics", "count": 12, "last_at": NOW}
-            ],
             "may_manage": True,
+        },
+    ),
+    "knocks": (
+        "metrics/_knocks.html",
+        "metrics:knocks",
+        {
+            "knocks": [
+                Row(hint="…a1b2", host="old-1", count=12, first_at=NOW, last_at=NOW),
+            ]
         },
     ),
     "organizations": (

@@ -47,7 +47,7 @@ class Instance:
         environ = {k: v for k, v in os.environ.items() if k not in foreign}
         command = [sys.executable, "manage.py", "up", "--state-dir", str(self.state_dir)]
         with self.screen.open("w") as screen:
-            self.process = subprocess.Popen(  # noqa: S603
+            self.process = subprocess.Popen(
                 [*command, "--port", str(self.port), *self.options],
                 cwd=REPOSITORY,
                 env={**environ, "ENVIRONMENT": "test", **self.environ},

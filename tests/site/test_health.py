@@ -1,0 +1,106 @@
+"""Health, logs and what a page may do."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+from django.utils import timezone
+
+from sentinel_site.kit import heartbeat
+from sentinel_site.kit.redis_client import client as redis_client
+
+
+@pytest.fixture(autouse=True)
+def _no_tick():
+    redis_client.cache_clear()
+    redis_client().flushdb()
+    yield
+    redis_client.cache_clear()
+
+
+def test_a_living_process_says_so_without_asking_anybody(client, db, django_assert_num_queries):
+    with django_assert_num_queries(0):
+        assert client.get("/healthz").content == b"ok\n"
+
+
+def test_readiness_names_each_component_with_its_lag(client, db):
+    heartbeat.beat(timezone.now())
+    answer = client.get("/readyz")
+    assert answer.status_code == 200
+    state = answer.json()
+    assert state["state"] == "up"
+    assert set(state["components"]) == {"database", "redis", "evaluation", "ingest"}
+    assert state["components"]["evaluation"]["lag_seconds"] < 5
+
+
+def test_a_beat_that_stands_still_degrades(client, db):
+    heartbeat.beat(timezone.now() - timezone.timedelta(minutes=5))
+    state = client.get("/readyz").json()
+    assert state["state"] == "degraded"
+    assert state["components"]["evaluation"]["state"] == "down"
+
+
+def test_redis_away_degrades_and_does_not_fail(client, db, settings):
+    settings.REDIS_URL = "redis://127.0.0.1:9/0"
+    redis_client.cache_clear()
+    answer = client.get("/readyz")
+    assert answer.status_code == 200
+    assert answer.json()["components"]["redis"]["state"] == "down"
+    heartbeat.beat(timezone.now())  # logged, and no error
+
+
+def test_each_line_of_a_request_names_it_and_its_tenant(client, alice, caplog):
+    client.force_login(alice)
+    with caplog.at_level(logging.INFO):
+        answer = client.get("/o/acme/settings/members/")
+    line = next(r.msg for r in caplog.records if isinstance(r.msg, dict) and "path" in r.msg)
+    assert line["request_id"] == answer["X-Request-ID"]
+    assert line["tenant"] == "acme"
+    assert line["status"] == 200
+
+
+def test_production_logs_are_json_lines(capsys):
+    from sentinel_site import logs
+
+    logs.configure("json", "INFO")
+    try:
+        logging.getLogger("some.library").warning("disk %s", "full", extra={"a": 1})
+        line = json.loads(capsys.readouterr().err.splitlines()[-1])
+    finally:
+        logs.configure("console", "INFO")
+    assert (line["event"], line["level"], line["logger"]) == (
+        "disk full",
+        "warning",
+        "some.library",
+    )
+
+
+@pytest.mark.parametrize("path", ["/", "/login/", "/signup/", "/no/such/page/"])
+def test_every_answer_forbids_inline_scripts_and_framing(client, db, path):
+    answer = client.get(path)
+    policy = answer["Content-Security-Policy"]
+    assert "script-src 'self'" in policy
+    assert "style-src 'self'" in policy
+    assert "unsafe-inline" not in policy
+    assert "frame-ancestors 'none'" in policy
+
+
+def test_the_staffs_admin_wants_a_second_factor(client, db):
+    from allauth.mfa.totp.internal.auth import TOTP, generate_totp_secret
+
+    from accounts.models import User
+
+    staff = User.objects.create_superuser("staff@sentinella.example", "a long walk along the shore")
+    client.force_login(staff)
+    refused = client.get("/staff/", follow=True)
+    assert refused.redirect_chain[-1][0].startswith("/2fa/")
+    TOTP.activate(staff, generate_totp_secret())
+    assert client.get("/staff/").status_code == 200
+
+
+def test_members_are_no_staff(client, alice):
+    client.force_login(alice)
+    assert client.get("/staff/", follow=True).status_code == 404
+    assert client.get("/o/acme/staff/").status_code == 404
