@@ -93,7 +93,7 @@ class _Hints:
         schemas = sorted({schema for schema, _, _ in due})
         heard = client().mget([f"sentinella:listeners:{schema}" for schema in schemas])
         listened = {schema for schema, mark in zip(schemas, heard, strict=True) if mark}
-        if _redis().info("server")["uptime_in_seconds"] < LISTENERS_TTL:
+        if client().info("server")["uptime_in_seconds"] < LISTENERS_TTL:
             listened = set(schemas)  # it has forgotten who listens, and is told within a minute
         for schema, kind, pk in due:
             if schema in listened:

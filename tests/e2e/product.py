@@ -81,7 +81,7 @@ class Product:
     def manage(self, *arguments: str, said: str = "") -> str:
         """What a command in a second shell prints."""
         environ = {k: v for k, v in os.environ.items() if k not in ("DATABASE_URL", "REDIS_URL")}
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(
             [sys.executable, "manage.py", *arguments],
             cwd=REPOSITORY,
             env={**environ, **self.instance.environ, "STATE_DIR": str(self.state_dir)},
