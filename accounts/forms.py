@@ -39,6 +39,7 @@ class SignupForm(AllauthSignupForm):
 
     def __init__(self, *args: Any, invitation: Invitation | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.fields["email"].label = "E-mail"
         self.invitation = invitation
         if invitation is not None:
             del self.fields["organization"]

@@ -93,6 +93,8 @@ class _Hints:
         schemas = sorted({schema for schema, _, _ in due})
         heard = client().mget([f"sentinella:listeners:{schema}" for schema in schemas])
         listened = {schema for schema, mark in zip(schemas, heard, strict=True) if mark}
+        if client().info("server")["uptime_in_seconds"] < LISTENERS_TTL:
+            listened = set(schemas)  # it has forgotten who listens, and is told within a minute
         for schema, kind, pk in due:
             if schema in listened:
                 hint = {"type": "hint", "hint": {"type": f"{kind}.changed", "id": pk}}

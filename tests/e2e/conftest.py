@@ -126,7 +126,7 @@ class Visitor:
         self.accepted += [re.compile(pattern) for pattern in patterns]
 
     def expects_an_outage(self) -> None:
-        self.expects(r"WebSocket connection to", r"Failed to load resource", r"net::ERR_")
+        self.expects("WebSocket connection to", "Failed to load resource", "net::ERR_", "^htmx:")
 
     @property
     def unexpected(self) -> list[str]:

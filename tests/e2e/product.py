@@ -184,16 +184,18 @@ class Organization:
         found = self.get("alerts/", **query)["results"]
         return [alert for alert in found if alert["title"] == title]
 
-    def values(self, server: int, measurement: str, field: str, start: float) -> dict[float, float]:
-        """Every stored value of one series by its time, at full resolution."""
+    def values(
+        self, server: int, start: float, end: float, agg: str = "last"
+    ) -> dict[float, float]:
+        """The server's `cpu percent` by whole seconds: the last value of each, or their number."""
         drawn = self.get(
             f"servers/{server}/series/",
-            measurement=measurement,
-            field=field,
+            measurement="cpu",
+            field="percent",
             start=start,
-            end=time.time() + 1,
+            end=end,
             points=2000,
-            agg="last",
+            agg=agg,
         )
         return {
             at: value
@@ -201,6 +203,10 @@ class Organization:
             for at, value in zip(line["times"], line["values"], strict=True)
             if value is not None
         }
+
+    def stored(self, server: int, start: float, end: float) -> float:
+        """How many values of `cpu percent` there are; one that was stored twice counts twice."""
+        return sum(self.values(server, start, end, agg="count").values())
 
 
 class Machine:
@@ -221,6 +227,11 @@ class Machine:
         self.acknowledged: list[float] = []  # times of the reports that were answered with 2xx
         self._unsent: list[wire.Report] = []
         self._sequence = 0
+
+    @property
+    def made(self) -> int:
+        """How many reports there ever were, acknowledged or not."""
+        return self._sequence
 
     def report(
         self,

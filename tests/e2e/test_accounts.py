@@ -67,7 +67,7 @@ def test_a_second_organization_of_the_same_name_gets_an_address_of_its_own(
     visitor = visit()
     visitor.sign_in(product, organization.email)
     visitor.page.goto(f"{product.url}/home/?all")
-    visitor.page.get_by_label("Organization").fill(organization.slug)
+    visitor.page.get_by_label("Organization", exact=True).fill(organization.slug)
     visitor.page.get_by_role("button", name="Found it").click()
     visitor.page.wait_for_url(f"{product.url}/o/{organization.slug}-2/")
     expect(visitor.page.get_by_role("heading", name="No server yet")).to_be_visible()
@@ -110,7 +110,10 @@ def test_an_invited_member_sees_at_once_that_another_one_has_an_incident(
     owner, visit, product, organization, mailbox
 ):
     email = f"bob-{uuid.uuid4().hex[:6]}@acme.example"
-    organization.post("members/", email=email, role="member")
+    owner.page.goto(f"{organization.url}settings/members/")
+    owner.page.get_by_label("E-mail").fill(email)
+    owner.page.get_by_label("Role", exact=True).select_option("member")
+    owner.page.get_by_role("button", name="Send invitation").click()
     (mail,) = until(lambda: mailbox.to(email), 10, "the invitation is mailed")
     bob = visit()
     bob.page.goto(link_in(mail, "invitations"))
