@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from django.db import transaction
 from django.db.models import F, Q, Value
 from django.db.models.functions import Coalesce, Least
 
 from accounts.models import Tenant
+
+LEASE = timedelta(minutes=1)
 
 
 def wake(schema: str, at: datetime) -> None:
@@ -18,10 +21,21 @@ def wake(schema: str, at: datetime) -> None:
     )
 
 
-def claim_due(now: datetime, active: Iterable[str]) -> list[str]:
-    """Schemas of the tenants that sent data lately or whose timer has run down; timers restart."""
+def claim_due(now: datetime, active: Iterable[str], at: datetime) -> list[str]:
+    """Schemas of the tenants that sent data lately or whose timer has run down, for slot `at`.
+
+    A timer rings again after `LEASE` unless `release` says that the slot was evaluated: a task
+    that is lost with its broker or worker must not be the last look at a silent tenant.
+    """
     tenants = Tenant.objects.filter(provisioned_at__isnull=False)
-    due = tenants.filter(Q(schema_name__in=list(active)) | Q(timer_at__lte=now))
-    schemas = list(due.order_by("pk").values_list("schema_name", flat=True))
-    tenants.filter(timer_at__lte=now).update(timer_at=None)
-    return schemas
+    with transaction.atomic():
+        rung = tenants.select_for_update().filter(timer_at__lte=now).order_by("pk")
+        schemas = {tenant.schema_name for tenant in rung}
+        tenants.filter(schema_name__in=schemas).update(timer_at=at + LEASE)
+    due = tenants.filter(schema_name__in=schemas.union(active))
+    return list(due.order_by("pk").values_list("schema_name", flat=True))
+
+
+def release(schema: str, at: datetime) -> None:
+    """The slot `at` is evaluated: its lease ends. A timer set meanwhile stays."""
+    Tenant.objects.filter(schema_name=schema, timer_at=at + LEASE).update(timer_at=None)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from accounts.models import Tenant
-from accounts.timers import wake
+from accounts.timers import LEASE, release, wake
 from alerts import breaches, live
 from alerts.breaches import Reading
-from alerts.models import Alert, Pending, Rule
+from alerts.models import Alert, Notification, Pending, Rule
 from alerts.wording import number, span, subject_of, unit_of
 from clouds import servers
 from clouds.models import Server
@@ -118,6 +118,9 @@ def _wake_later(
         if server.pk in heard and server.silent_after > queries.ACTIVE
     ]
     times = [deadline for deadline in deadlines if deadline > at]
+    waiting = Notification.objects.filter(state=Notification.State.WAITING)
+    if tenant.timer_at == at + LEASE and not waiting.exists():  # a retry may lie behind the lease
+        release(tenant.schema_name, at)
     if Alert.objects.filter(resolved_at=None).exists() or Pending.objects.exists():
         times.append(at + OPEN_LOOK)
     if times:

@@ -11,6 +11,7 @@ import structlog
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from django.contrib.sessions.models import Session
+from django.db import DatabaseError
 from django.utils import timezone
 from django_tenants.utils import get_public_schema_name, schema_context
 
@@ -67,7 +68,13 @@ class LiveConsumer(AsyncJsonWebsocketConsumer):
     async def _recheck(self) -> None:
         while True:
             await asyncio.sleep(RECHECK_SECONDS)
-            if await self._membership() is None:
+            try:
+                member = await self._membership() is not None
+            except DatabaseError as error:  # unchecked it must not go on; the page comes again
+                log.warning("socket could not be checked", error=str(error).partition("\n")[0])
+                await self.close(code=GOING_AWAY)
+                return
+            if not member:
                 await self.close(code=NO_ACCESS)
                 return
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from datetime import datetime, timedelta
 from functools import partial
@@ -67,12 +68,20 @@ def has_due(now: datetime) -> bool:
 
 
 def deliver_due(now: datetime) -> int:
-    """Send what is due in this schema, one by one; the number of deliveries that were tried."""
+    """Send what is due in this schema, one by one; the number of deliveries that were tried.
+
+    The clock goes on meanwhile: a claim counts from when it was made, not from the first one.
+    """
     tried = 0
-    while (notification := _claim(now)) is not None:
-        _deliver(notification, now)
+    began = time.monotonic()
+    while (notification := _claim(now + _whole_seconds_since(began))) is not None:
+        _deliver(notification, now + _whole_seconds_since(began))
         tried += 1
     return tried
+
+
+def _whole_seconds_since(began: float) -> timedelta:
+    return timedelta(seconds=int(time.monotonic() - began))
 
 
 @transaction.atomic
@@ -111,6 +120,10 @@ def _deliver(notification: Notification, now: datetime) -> None:
     except Undelivered as failure:
         _put_off(notification, failure, now)
         log.warning("notification not delivered", reason=str(failure), **words)
+        return
+    except Exception as error:  # one that can't be said must not keep back those behind it
+        log.exception("notifier failed", **words)
+        _put_off(notification, Undelivered(f"{type(error).__name__}: {error}"), now)
         return
     notification.state = Notification.State.SENT
     notification.sent_at = now

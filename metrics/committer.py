@@ -2,7 +2,8 @@
 
 One thread a process with a connection of its own takes what waits in a bounded queue, for at most
 3 ms or 256 reports, and commits it. Whoever waits is answered after the commit, never before. When
-a batch fails for what is in it, it is halved until the bad report stands alone.
+a batch fails for what is in it, it is halved until the bad report stands alone; a database that
+refuses everybody (a standby, a missing right) is unavailable.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ import structlog
 from django.conf import settings
 from django.db import connections
 from django.db.utils import DatabaseError as DjangoDatabaseError
+from django.db.utils import DataError as DjangoDataError
+from django.db.utils import IntegrityError as DjangoIntegrityError
 from django.db.utils import InterfaceError as DjangoInterfaceError
-from django.db.utils import OperationalError as DjangoOperationalError
 from psycopg2 import errors
 
 from metrics import events, isolation, partitions, stores
@@ -216,15 +218,15 @@ def _commit_inline(reports: list[Prepared]) -> None:
         with isolation.only(*{report.tenant_id for report in reports}) as cursor:
             _make_partitions(reports, cursor, set())
             write(reports, cursor)
-    except (DjangoOperationalError, DjangoInterfaceError) as error:
-        raise Unavailable from error
-    except DjangoDatabaseError as error:
+    except (DjangoDataError, DjangoIntegrityError) as error:
         if len(reports) == 1:
             _refuse(reports[0], error)
             return
         half = len(reports) // 2
         _commit_inline(reports[:half])
         _commit_inline(reports[half:])
+    except (DjangoDatabaseError, DjangoInterfaceError) as error:
+        raise Unavailable from error
 
 
 def _refuse(report: Prepared, error: Exception) -> None:
@@ -329,6 +331,9 @@ class Committer:
             if not (retryable and again):
                 raise
             self._commit(reports, again=False)
+        except (psycopg2.InternalError, psycopg2.ProgrammingError):
+            _forget_outcomes(reports)  # a standby, a missing right or table: no report's fault
+            raise
         except Exception as error:
             _forget_outcomes(reports)
             self._known_days.clear()  # a partition may have been dropped since

@@ -6,12 +6,14 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg2
+from django.db import OperationalError
 
 from agent_client import wire
 from metrics import isolation
@@ -28,6 +30,10 @@ SEARCH_WITHIN = "10s"
 
 class BadCursor(Problem):
     status, code, title = 422, "bad-cursor", "This page cannot be continued from here"
+
+
+class TooMuchToSearch(Problem):
+    status, code, title = 422, "too-much-to-search", "The search took too long"
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,13 +195,13 @@ def fingerprint(service: str, component: str, message: str) -> int:
 def search(
     tenant_id: int, matcher: Matcher, *, cursor: str | None = None, limit: int = PAGE
 ) -> Page:
-    """The newest events that match, a page at a time. Raises BadCursor."""
+    """The newest events that match, a page at a time. Raises BadCursor or TooMuchToSearch."""
     conditions, arguments = _conditions(tenant_id, matcher)
     if cursor:
         conditions.append("(at, id) < (%s, %s)")
         arguments.extend(_read_cursor(cursor))
     limit = max(1, min(limit, MAX_PAGE))
-    with isolation.only(tenant_id) as database:
+    with _in_time(), isolation.only(tenant_id) as database:
         database.execute("SELECT set_config('statement_timeout', %s, true)", [SEARCH_WITHIN])
         database.execute(
             "SELECT id, at, received_at, server_id, level, service, component, request_id, pid,"  # noqa: S608
@@ -208,6 +214,16 @@ def search(
     found = [Found(*(*row[:4], wire.LEVELS[row[4]], *row[5:])) for row in rows[:limit]]
     more = len(rows) > limit
     return Page(found, _write_cursor(found[-1]) if more else None)
+
+
+@contextmanager
+def _in_time() -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as error:
+        if isinstance(error.__cause__, psycopg2.errors.QueryCanceled):
+            raise TooMuchToSearch("Choose a shorter time, a server or a level.") from error
+        raise
 
 
 def per_hour(

@@ -10,6 +10,7 @@ from django.db import OperationalError, connection, transaction
 
 from accounts.models import Tenant
 from metrics import isolation, partitions
+from metrics.knocks import NOBODY
 from metrics.partitions import AHEAD, DAY, EVENTS, POINTS, Partitioned
 
 log = structlog.get_logger(__name__)
@@ -46,12 +47,11 @@ def _drop(table: Partitioned, before: datetime) -> list[str]:
 
 
 def _forget_unused(before: datetime) -> None:
-    """Newest values, sets and epochs of what has not been heard for longer than data is kept."""
-    tenants = list(Tenant.objects.values_list("pk", flat=True))
-    if not tenants:
-        return
+    """Newest values, sets, epochs and knocks not heard for longer than data is kept."""
+    tenants = Tenant.objects.values_list("pk", flat=True)
     ms = int(before.timestamp() * 1000)
-    with isolation.only(*tenants) as cursor:
+    with isolation.only(NOBODY, *tenants) as cursor:
+        cursor.execute("DELETE FROM public.metrics_knock WHERE last_at < %s", [before])
         cursor.execute("DELETE FROM public.metrics_latest WHERE ts < %s", [ms])
         cursor.execute(
             "DELETE FROM public.metrics_set s WHERE NOT EXISTS (SELECT FROM public.metrics_latest l"

@@ -26,10 +26,12 @@ class Slack:
     )
 
     def errors(self, config: dict[str, Any]) -> list[str]:
-        url = urlsplit(str(config.get("url", "")))
-        if url.scheme not in ("http", "https") or not url.hostname:
-            return ["Give the whole webhook URL, beginning with https://."]
-        return []
+        try:
+            url = urlsplit(str(config.get("url", "")))
+            whole = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+        except ValueError:  # a port that is none, a bracket too many
+            whole = False
+        return [] if whole else ["Give the whole webhook URL, beginning with https://."]
 
     def public(self, config: dict[str, Any]) -> dict[str, Any]:
         return {"url": f"{urlsplit(str(config.get('url', ''))).hostname}/…"}
@@ -78,4 +80,4 @@ def _escape(text: str) -> str:
 
 
 def _seconds(value: str | None) -> timedelta | None:
-    return timedelta(seconds=min(int(value), 3600)) if value and value.isdigit() else None
+    return timedelta(seconds=min(int(value), 3600)) if value and value.isdecimal() else None

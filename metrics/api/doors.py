@@ -56,7 +56,7 @@ class Door(APIView):
     def body(self, request: Request) -> bytes:
         """The raw body, refused by its length before it is read. Raises TooLarge."""
         length = request.META.get("CONTENT_LENGTH") or "0"
-        body_of.check_length(int(length) if length.isdigit() else 0)
+        body_of.check_length(int(length) if length.isdecimal() else 0)
         body: bytes = request._request.read(wire.MAX_BODY + 1)
         return body
 

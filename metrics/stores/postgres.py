@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from metrics import isolation
-from metrics.batch import Tags
 from metrics.stores import sets
 from metrics.stores.base import Column, Label, Newest, Row, Series, Windowed, percentile
 
@@ -165,7 +164,7 @@ class PostgresStore:
         for server_id, of_server in itertools.groupby(rows, key=operator.itemgetter(0)):
             found: dict[Column, Newest] = {}
             for _, set_id, ts, values in of_server:  # oldest first: the newest stays
-                for place, column in places[set_id]:
+                for place, column in places.get(set_id, ()):
                     found[column] = Newest(server_id, column, ts, values[place])
             newest.extend(found.values())
         return newest
@@ -302,18 +301,21 @@ def _known_in(cursor: Any, keys: Iterable[tuple[int, int]]) -> set[tuple[int, in
 
 
 def _columns(cursor: Any, tenant_id: int, set_ids: Iterable[int]) -> dict[int, tuple[Column, ...]]:
-    """The columns of these sets. An id is a hash of them, so they can be kept for ever."""
-    wanted = list(set_ids)
-    missing = [set_id for set_id in wanted if set_id not in _decoded]
+    """The columns of these sets, without sets that are being forgotten.
+
+    An id is a hash of its columns, so they can be kept for ever; other threads may clear what is.
+    """
+    wanted = set(set_ids)
+    found = {set_id: known for set_id in wanted if (known := _decoded.get(set_id)) is not None}
+    missing = list(wanted - found.keys())
     if missing:
         if len(_decoded) + len(missing) > REMEMBERED_SETS:
             _decoded.clear()
-            missing = wanted
         cursor.execute(_COLUMNS, [tenant_id, missing])
         for set_id, columns in cursor.fetchall():
             rows = json.loads(columns) if isinstance(columns, str) else columns
-            _decoded[set_id] = sets.decode(rows)
-    return {set_id: _decoded[set_id] for set_id in wanted}
+            found[set_id] = _decoded[set_id] = sets.decode(rows)
+    return found
 
 
 def _places(
@@ -377,8 +379,3 @@ def _expression(agg: str, arguments: dict[str, Any]) -> str:
 
 
 _decoded: dict[int, tuple[Column, ...]] = {}
-
-
-def tags_text(tags: Tags) -> str:
-    """`device=sda1 mount=/` for a legend; empty without tags."""
-    return " ".join(f"{name}={value}" for name, value in tags)

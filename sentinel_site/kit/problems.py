@@ -9,6 +9,7 @@ from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
+from django.utils.http import url_has_allowed_host_and_scheme
 
 CONTENT_TYPE = "application/problem+json"
 
@@ -96,8 +97,14 @@ def answer(request: HttpRequest, problem: Problem) -> HttpResponse:
         page = render(request, f"{problem.status}.html", {"problem": problem})
         page.status_code = problem.status
         return page
+    if request.method in ("GET", "HEAD"):  # going back would lead here again
+        page = render(request, "400.html", {"problem": problem})
+        page.status_code = problem.status
+        return page
     messages.error(request, str(problem))
-    return redirect(request.headers.get("Referer") or request.path)
+    back = request.headers.get("Referer", "")
+    own = url_has_allowed_host_and_scheme(back, {request.get_host()}, request.is_secure())
+    return redirect(back if own else request.path)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:

@@ -80,6 +80,31 @@ def test_a_retry_waits_as_long_as_the_other_side_asks(breach, recorder):
     assert Notification.objects.get().due_at == NOON + timedelta(seconds=90)
 
 
+def test_one_that_breaks_the_notifier_keeps_no_other_back(breach, recorder):
+    read(make_rule("Other"), make_server("nova-2"), 90, NOON)
+    recorder.failures = [ValueError("Port out of range")]
+    assert dispatch.deliver_due(NOON) == 2
+    broken, told = Notification.objects.order_by("pk")
+    assert (broken.state, broken.error) == ("waiting", "ValueError: Port out of range")
+    assert broken.due_at > NOON
+    assert told.state == "sent"
+
+
+def test_a_claim_counts_from_when_it_is_made(breach, recorder, monkeypatch):
+    """Slow deliveries before it use nothing up of the time that nobody else may have it."""
+    read(make_rule("Other"), make_server("nova-2"), 90, NOON)
+    claims = []
+
+    def send(*_):
+        rows = Notification.objects.order_by("pk")
+        claims.append(rows[len(claims)].due_at)
+
+    monkeypatch.setattr(recorder, "send", send)
+    monkeypatch.setattr(dispatch, "_whole_seconds_since", lambda _: 90 * SECOND * len(claims))
+    dispatch.deliver_due(NOON)
+    assert claims == [NOON + dispatch.CLAIM, NOON + 90 * SECOND + dispatch.CLAIM]
+
+
 def test_back_off_grows_to_a_bound_and_ends_after_a_day(breach, recorder):
     recorder.failures = [Undelivered("down")] * 500
     pauses, now = [], NOON

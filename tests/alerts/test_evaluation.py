@@ -188,14 +188,32 @@ def test_a_tenant_whose_data_stopped_is_woken_for_its_silence(acme, rules):
 
 def test_only_tenants_with_data_or_a_timer_cost_a_task(acme, globex):
     Tenant.objects.update(timer_at=None)
-    assert timers.claim_due(NOW, metrics.active_tenants(NOW)) == []
+    assert timers.claim_due(NOW, metrics.active_tenants(NOW), NOW) == []
     send(acme, NOW, cpu(1))
-    assert timers.claim_due(NOW, metrics.active_tenants(NOW)) == [acme.schema_name]
+    assert timers.claim_due(NOW, metrics.active_tenants(NOW), NOW) == [acme.schema_name]
     timers.wake(globex.schema_name, NOW + MINUTE)
     timers.wake(globex.schema_name, NOW + 2 * MINUTE)
-    assert globex.schema_name not in timers.claim_due(NOW, [])
-    assert timers.claim_due(NOW + MINUTE, []) == [globex.schema_name]
-    assert timers.claim_due(NOW + MINUTE, []) == [], "a timer rings once"
+    assert globex.schema_name not in timers.claim_due(NOW, [], NOW)
+    later = NOW + MINUTE
+    assert timers.claim_due(later, [], later) == [globex.schema_name]
+    assert timers.claim_due(later, [], later) == [], "a timer rings once"
+    with in_schema(globex.schema_name):
+        evaluation.evaluate(later)
+    assert timers.claim_due(later + timers.LEASE, [], later) == [], "and is done with"
+
+
+def test_a_timer_whose_evaluation_was_lost_rings_again(acme, rules):
+    """The worker is killed, or the broker with the task in it, while a server falls silent."""
+    Rule.objects.create(name="Server silent", kind="silence", thresholds={"critical": 0})
+    send(acme, NOW, cpu(1))
+    Server.objects.update(interval=MINUTE)
+    evaluation.evaluate(NOW)
+    silent = NOW + timedelta(minutes=3, seconds=31)
+    assert timers.claim_due(silent, [], silent) == [acme.schema_name]
+    again = silent + timers.LEASE
+    assert timers.claim_due(again, [], again) == [acme.schema_name]
+    evaluation.evaluate(again)
+    assert Alert.objects.get().subject == "reports"
 
 
 def test_one_broken_tenant_stops_no_other(acme, globex, rules, caplog):

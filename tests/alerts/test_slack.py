@@ -135,7 +135,9 @@ def test_a_redirect_is_not_followed(receiver):
     assert len(receiver.requests) == 1
 
 
-@pytest.mark.parametrize("url", ["", "slack", "ftp://x/y", "https://"])
+@pytest.mark.parametrize(
+    "url", ["", "slack", "ftp://x/y", "https://", "https://x:y/", "https://x:99999/", "https://[x"]
+)
 def test_a_webhook_must_be_an_address(url):
     assert Slack().errors({"url": url})
 

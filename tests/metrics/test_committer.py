@@ -288,3 +288,17 @@ def test_two_processes_committing_the_same_servers_do_not_deadlock(acme, real, m
 
     assert in_threads(storm, 8) == [30] * 8
     second.stop()
+
+
+@pytest.mark.parametrize(
+    "error", [psycopg2.errors.ReadOnlySqlTransaction, psycopg2.errors.UndefinedTable]
+)
+def test_what_is_no_reports_fault_is_never_a_reject(acme, real, monkeypatch, error):
+    """After a failover to a standby, agents keep what they have and send it again."""
+
+    def fails(self, rows, cursor):
+        raise error("cannot execute INSERT in a read-only transaction")
+
+    monkeypatch.setattr(PostgresStore, "write", fails)
+    with pytest.raises(Unavailable):
+        send(acme, report(points=[point(percent=1)]))

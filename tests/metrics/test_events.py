@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from metrics import events, queries
-from metrics.events import BadCursor, Matcher, fingerprint
+from metrics.events import BadCursor, Matcher, TooMuchToSearch, fingerprint
 from tests.metrics.builders import HOUR, MINUTE, OTHER_AGENT, SECOND, event, now, report
 from tests.metrics.test_ingest import send
 
@@ -115,6 +115,14 @@ def test_a_cursor_that_nobody_gave_is_refused(acme, cursor):
         events.search(acme.pk, Matcher(), cursor=cursor)
 
 
+def test_a_search_that_takes_too_long_says_what_to_do(acme, logged, monkeypatch):
+    slow = (["tenant_id = %s", "pg_sleep(1) IS NOT NULL"], [acme.pk])
+    monkeypatch.setattr(events, "_conditions", lambda *_: slow)
+    monkeypatch.setattr(events, "SEARCH_WITHIN", "20ms")
+    with pytest.raises(TooMuchToSearch, match="shorter time"):
+        events.search(acme.pk, Matcher())
+
+
 def test_events_per_hour_count_each_level_and_leave_no_hour_out(acme):
     start = now().replace(minute=0, second=0, microsecond=0) - 5 * HOUR
     given = [
@@ -134,9 +142,9 @@ def test_events_per_hour_count_each_level_and_leave_no_hour_out(acme):
         {"warning": 1},
     ]
     assert events.per_hour(acme.pk, start, start + HOUR, server_id=0)[0].counts == {}
-    chart = queries.events_per_hour(acme.pk, start, start + 5 * HOUR).to_json()
+    chart = queries.events_per_hour(acme.pk, start - 19 * HOUR, start + 5 * HOUR).to_json()
     assert [line["name"] for line in chart["series"]] == ["critical", "error", "warning"]
-    assert [line["values"] for line in chart["series"]] == [
+    assert [line["values"][19:] for line in chart["series"]] == [
         [1, 0, 0, 0, 0],
         [1, 1, 0, 0, 0],
         [0, 0, 0, 0, 1],

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 from django.conf import settings
-from django.db import connection
+from django.db import IntegrityError, connection
 
 from clouds.models import Server
-from metrics import events, isolation, partitions, queries, retention, tasks
+from metrics import events, isolation, knocks, partitions, queries, retention, tasks
 from metrics.events import Matcher
+from metrics.models import Knock
 from tests.metrics.builders import event, now, point, report
 from tests.metrics.test_ingest import send
 
@@ -85,15 +86,28 @@ def test_making_a_partition_twice_makes_one(acme):
         assert partitions.make(cursor, partitions.POINTS, [day]) == []
 
 
-@pytest.mark.parametrize("table", [partitions.POINTS, partitions.EVENTS])
-def test_a_row_that_fits_no_day_is_an_error_not_a_row_that_stays_for_ever(acme, table):
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT pg_get_expr(relpartbound, oid) FROM pg_class WHERE relispartition"
-            " AND relname LIKE %s AND relkind = 'r'",
-            [f"{table.table}%"],
-        )
-        assert all("DEFAULT" not in row[0] for row in cursor.fetchall())
+@pytest.mark.parametrize(
+    "insert",
+    [
+        "INSERT INTO metrics_points VALUES (%s, 1, 1, 32503680000000, '{1}')",
+        "INSERT INTO metrics_event VALUES"
+        " (%s, '2999-01-01', 1, 1, now(), 0, '', '', '', 1, '', '', '', 1, '')",
+    ],
+)
+def test_a_row_that_fits_no_day_is_an_error_not_a_row_that_stays_for_ever(acme, insert):
+    with pytest.raises(IntegrityError, match="no partition"), isolation.only(acme.pk) as cursor:
+        cursor.execute(insert, [acme.pk])
+
+
+def test_a_knock_that_is_heard_no_more_is_forgotten(acme):
+    at = now()
+    for number, tenant_id in enumerate((knocks.NOBODY, acme.pk)):
+        knocks.note(Knock.Kind.ACCOUNT, f"old {number}", "h", at, tenant_id=tenant_id)
+    later = at + settings.RETENTION_RAW + DAY
+    knocks.note(Knock.Kind.ACCOUNT, "new", "h", later)
+    retention.expire(later)
+    with isolation.only(knocks.NOBODY, acme.pk):
+        assert [knock.last_at for knock in Knock.objects.all()] == [later]
 
 
 def test_the_task_is_on_a_schedule(acme, monkeypatch, settings):

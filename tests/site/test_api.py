@@ -232,3 +232,22 @@ def test_the_openapi_document_is_valid_and_covers_both_configurations(client):
     page = client.get("/api/docs/")
     assert b"<style" not in page.content
     assert b"<script>" not in page.content
+
+
+def test_a_page_that_cannot_be_shown_says_so_and_leads_to_no_circle(alice, client):
+    client.force_login(alice)
+    path = "/o/acme/logs/?before=nonsense"
+    for referer in ("", f"http://testserver{path}"):
+        answer = client.get(path, headers={"Accept": "text/html", "Referer": referer})
+        assert answer.status_code == 422
+        assert b"cannot be continued" in answer.content
+
+
+def test_a_refused_form_never_leads_to_another_host(acme, alice, client):
+    client.force_login(alice)
+    mine = alice.membership_set.get(tenant=acme).pk
+    answer = client.post(
+        f"/o/acme/settings/members/{mine}/remove/", headers={"Referer": "https://evil.example/"}
+    )
+    assert answer.status_code == 302
+    assert answer["Location"] == f"/o/acme/settings/members/{mine}/remove/"

@@ -15,6 +15,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from asgiref.testing import ApplicationCommunicator
 from django.contrib.sessions.models import Session
+from django.db import OperationalError
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
@@ -360,4 +361,18 @@ async def test_a_socket_ends_with_its_session(bob, monkeypatch):
     assert await his.connect() == "accepted"
     await Session.objects.all().adelete()
     assert (await his.receive_output(10))["code"] == 4404
+    await his.leave()
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_socket_that_cannot_be_checked_ends_so_that_its_page_comes_again(bob, monkeypatch):
+    monkeypatch.setattr(consumers, "RECHECK_SECONDS", 0.1)
+    his = await socket("acme", bob)
+    assert await his.connect() == "accepted"
+
+    async def away(*_):
+        raise OperationalError("the database system is shutting down")
+
+    monkeypatch.setattr(consumers, "membership_schema", away)
+    assert (await his.receive_output(10))["code"] == consumers.GOING_AWAY
     await his.leave()
