@@ -11,6 +11,7 @@ PYTHON3 ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 p
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 JOBS ?= 4
+BROWSERS ?= 3
 ARGS ?=
 
 # PORT and STATE_DIR reach `manage.py up` through the environment: make run PORT=8010 STATE_DIR=/tmp/two
@@ -36,7 +37,7 @@ test: venv-dev frontend ## Run the tests, in parallel, on a PostgreSQL and a Val
 
 test-e2e: venv-dev frontend ## Run the end-to-end tests in a real browser (needs chromium)
 	@unset PORT STATE_DIR; exec $(PYTHON) -m sentinel_site.embedded run --fast -- \
-		$(PYTHON) -m pytest -m e2e $(ARGS)
+		$(PYTHON) -m pytest -n $(BROWSERS) --dist loadfile -m e2e $(ARGS)
 
 lint: venv-dev ## Check style, types, layers, templates, migrations and locks
 	@failed=; \

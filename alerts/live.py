@@ -70,7 +70,9 @@ class _Hints:
             try:
                 self._send(loop, due)
             except (redis.RedisError, OSError) as error:
-                log.warning("hints not sent; pages will poll", error=str(error))
+                log.warning("hints not sent; trying again", error=str(error))
+                with self._changed:
+                    self._waiting = {(schema, kind): pk for schema, kind, pk in due} | self._waiting
 
     def _take(self) -> list[tuple[str, str, int | None]]:
         """Wait until something may be sent, and take it."""

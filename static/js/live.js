@@ -112,6 +112,7 @@ function connect() {
     polling = null;
     say("live", "Live");
     if (opened || performance.now() > 5000) refreshAll();
+    else for (const element of document.querySelectorAll("[data-live]:not([data-chart])")) soon(element); // what changed before we listened
     opened = true;
   });
   socket.addEventListener("message", (event) => {
