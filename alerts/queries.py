@@ -124,6 +124,11 @@ def open_counts() -> dict[str, int]:
     return {one.value: counts[one] for one in reversed(Severity) if one in counts}
 
 
+def untaken_count() -> int:
+    """Open incidents that nobody has acknowledged."""
+    return Incident.objects.filter(resolved_at=None, acknowledged_at=None).count()
+
+
 def alerts_of(server_id: int, limit: int) -> list[Alert]:
     """The newest alerts of a server, open ones first."""
     found = Alert.objects.filter(server=server_id).select_related("server")

@@ -15,6 +15,7 @@ from django.http import HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.functional import SimpleLazyObject
 from django.views.decorators.http import require_GET
 
 from accounts.access import TenantRequest, fetch, permit
@@ -57,21 +58,21 @@ VITALS = (
 @require_GET
 @permit(Role.VIEWER)
 def dashboard(request: TenantRequest) -> HttpResponse:
+    """Its parts are asked for only where the page or the fragment draws them."""
     servers = _worst_first(clouds.fleet())
     counts = queries.open_counts()
     open_count = sum(counts.values())
-    shown = queries.incidents(limit=LOOK_AT)
-    headline, subline = _in_a_sentence(servers, shown, open_count)
+    headline, subline = _in_a_sentence(servers, open_count)
     context = {
         "total": len(servers),
         "headline": headline,
         "subline": subline,
-        "incidents": shown,
-        "more": max(0, open_count - len(shown)),
+        "incidents": SimpleLazyObject(lambda: queries.incidents(limit=LOOK_AT)),
+        "more": max(0, open_count - LOOK_AT),
         "closed_at": queries.last_closed_at(),
-        "groups": _groups(servers),
-        "fleet": _cells(servers),
-        "servers": _rows(request.tenant.pk, servers[:LOOK_AT]),
+        "groups": SimpleLazyObject(lambda: _groups(servers)),
+        "fleet": SimpleLazyObject(lambda: _cells(servers)),
+        "servers": SimpleLazyObject(lambda: _rows(request.tenant.pk, servers[:LOOK_AT])),
         "events_url": _events_url(),
     }
     template = fragment(
@@ -85,11 +86,11 @@ def dashboard(request: TenantRequest) -> HttpResponse:
     return render(request, template, context)
 
 
-def _in_a_sentence(servers: list[Server], incidents: list[Any], open_count: int) -> tuple[str, str]:
+def _in_a_sentence(servers: list[Server], open_count: int) -> tuple[str, str]:
     """Is something wrong, and does somebody have it."""
     total = len(servers)
     silent = sum(server.status == Server.Status.SILENT for server in servers)
-    untaken = sum(one.acknowledged_at is None for one in incidents)
+    untaken = queries.untaken_count()
     up = f"{total - silent} of {total} servers report."
     if total == 1:
         up = "It does not report." if silent else "It reports."

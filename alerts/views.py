@@ -1,4 +1,4 @@
-"""Pages of what is wrong: the dashboard, incidents, rules, notification channels."""
+"""Pages of what is wrong: incidents, rules, notification channels."""
 
 from __future__ import annotations
 

@@ -29,18 +29,18 @@ class TooDeep(Problem):
     status, code, title = 400, "too-deep", "The body is nested too deeply"
 
 
-def check_length(length: int) -> None:
+def check_length(length: int, most: int = wire.MAX_BODY) -> None:
     """Refuse by Content-Length, before anything is read. Raises TooLarge."""
-    if length > wire.MAX_BODY:
-        raise TooLarge(_limit(f"It has {length} bytes"), limit=wire.MAX_BODY)
+    if length > most:
+        raise TooLarge(_limit(f"It has {length} bytes", most), limit=most)
 
 
-def decompress(body: bytes, encoding: str) -> bytes:
-    """The plain body; what unpacks to more than the limit is never unpacked whole.
+def decompress(body: bytes, encoding: str, most: int = wire.MAX_BODY) -> bytes:
+    """The plain body; what unpacks to more than `most` bytes is never unpacked whole.
 
     Raises TooLarge, UnknownEncoding or NotCompressed.
     """
-    check_length(len(body))
+    check_length(len(body), most)
     encoding = encoding.strip().lower()
     if encoding in ("", "identity"):
         return body
@@ -48,11 +48,11 @@ def decompress(body: bytes, encoding: str) -> bytes:
         raise UnknownEncoding(f"It says {encoding[:40]}; send gzip, or nothing.")
     unpacker = zlib.decompressobj(wbits=31)
     try:
-        plain = unpacker.decompress(body, wire.MAX_BODY + 1)
+        plain = unpacker.decompress(body, most + 1)
     except zlib.error as error:
         raise NotCompressed(f"gzip says: {error}.") from error
-    if len(plain) > wire.MAX_BODY:
-        raise TooLarge(_limit("Unpacked it is larger"), limit=wire.MAX_BODY)
+    if len(plain) > most:
+        raise TooLarge(_limit("Unpacked it is larger", most), limit=most)
     if not unpacker.eof:
         raise NotCompressed("The gzip stream ends too early.")
     if unpacker.unused_data:
@@ -89,5 +89,5 @@ def _integer(digits: str) -> int | float:
     return int(digits) if len(digits) < 400 else float(digits)
 
 
-def _limit(what: str) -> str:
-    return f"{what}; at most {wire.MAX_BODY // 1024**2} MiB are taken. Send fewer reports at once."
+def _limit(what: str, most: int) -> str:
+    return f"{what}; at most {most // 1024**2} MiB are taken. Send less at once."

@@ -12,6 +12,7 @@
 const POLL = 10000;
 const JITTER = 500;
 const LONGEST_WAIT = 30000;
+const PING = 20000;
 const POINTER_IDLE = 4000;
 
 const path = document.body.dataset.liveSocket;
@@ -106,6 +107,19 @@ function connect() {
   const url = new URL(path, location.href);
   url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
   const socket = new WebSocket(url);
+  let asked = false;
+  const beat = setInterval(() => { // a connection whose other end is gone closes by itself only after minutes
+    if (socket.readyState !== WebSocket.OPEN) return;
+    if (asked) end();
+    else socket.send("{}");
+    asked = true;
+  }, PING);
+  const end = () => {
+    clearInterval(beat);
+    socket.removeEventListener("close", end);
+    socket.close();
+    lost();
+  };
   socket.addEventListener("open", () => {
     failures = 0;
     clearInterval(polling);
@@ -116,12 +130,13 @@ function connect() {
     opened = true;
   });
   socket.addEventListener("message", (event) => {
+    asked = false;
     const kind = String(JSON.parse(event.data).type || "").replace(/\.changed$/, "");
     if (!/^\w+$/.test(kind)) return;
     for (const element of document.querySelectorAll(`[data-live~="${kind}"]`)) soon(element);
     document.dispatchEvent(new CustomEvent("live:hint", { detail: kind }));
   });
-  socket.addEventListener("close", lost);
+  socket.addEventListener("close", end);
 }
 
 function lost() {

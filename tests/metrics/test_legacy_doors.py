@@ -119,6 +119,11 @@ def test_an_unknown_account_is_refused_and_registers_nothing(acme, account):
     assert not Server.objects.exists()
 
 
+@pytest.mark.parametrize("path", ["/metrics", "/logs", "/api/v1/enrol"])
+def test_little_is_parsed_before_it_is_known_whose_it_is(db, path):
+    assert post(path, b"[" + b"[]," * 1_000_000 + b"[]]").status_code == 413
+
+
 def test_an_unknown_account_is_counted_and_shown_without_its_key(db):
     example = recorded(SYSTEM)["json"]
     for _ in range(3):

@@ -37,6 +37,7 @@ class Site:
         self.answers: dict[str, str | Callable[[Route], None]] = {}
         self.sockets: list[Any] = []
         self.refuse_sockets = False
+        self.deaf = False
         self.errors: list[str] = []
         page.route("**/*", self._answer)
         page.route_web_socket("**/ws/live", self._socket)
@@ -61,6 +62,7 @@ class Site:
         if self.refuse_sockets:
             socket.close(code=1011)
         else:
+            socket.on_message(lambda _: self.deaf or socket.send('{"type": "alive"}'))
             self.sockets.append(socket)
 
     def _answer(self, route: Route) -> None:
@@ -175,6 +177,19 @@ def test_while_paused_the_page_polls(site: Site) -> None:
     site.answers["fragment=state"] = "<h1>Seen by polling</h1>"
     site.page.clock.run_for(12_000)
     expect(site.page.locator("#state h1")).to_have_text("Seen by polling")
+
+
+def test_a_connection_whose_other_end_is_gone_is_noticed(site: Site) -> None:
+    site.page.clock.install()
+    site.open("dashboard")
+    chip = site.page.locator("[data-live-chip]")
+    expect(chip).to_have_text("Live")
+    for _ in range(4):  # while it answers, all is well
+        site.page.clock.run_for(20_000)
+        expect(chip).to_have_text("Live")
+    site.deaf = site.refuse_sockets = True
+    site.page.clock.run_for(41_000)
+    expect(chip).to_contain_text("paused")
 
 
 def test_acknowledging_sends_the_token_and_refetches(site: Site) -> None:
