@@ -15,7 +15,7 @@ BROWSERS ?= 3
 ARGS ?=
 
 # PORT and STATE_DIR reach `manage.py up` through the environment: make run PORT=8010 STATE_DIR=/tmp/two
-export PORT STATE_DIR
+export HOST PORT STATE_DIR
 
 .NOTPARALLEL:
 .PHONY: help run test test-e2e lint format bench clean venv venv-dev frontend

@@ -10,12 +10,15 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from alerts import incidents
 from alerts.models import Alert, Pending, Rule, Severity
 from alerts.thresholds import Limits, judge
-from alerts.wording import number
+from alerts.wording import number, span
+from clouds.models import Server
+
+GONE = timedelta(minutes=15)
 
 
 @dataclass(frozen=True)
@@ -44,15 +47,17 @@ def limits_of(rule: Rule) -> Limits:
 def settle(readings: Mapping[Rule, Iterable[Reading]], at: datetime) -> None:
     """Open, count, raise, lower and resolve what these readings mean at this slot.
 
-    A series without a reading stays as it is: no data is not good news. Call it in a transaction.
+    A series without a reading stays as it is, for no data is not good news; after GONE it is taken
+    for removed, unless its whole server is silent. Call it in a transaction.
     """
     rules = list(readings)
     open_alerts = {
         alert.fingerprint: alert
         for alert in Alert.objects.filter(rule__in=rules, resolved_at=None).select_related(
-            "incident"
+            "incident", "server"
         )
     }
+    seen: set[str] = set()
     pending = {one.fingerprint: one for one in Pending.objects.filter(rule__in=rules)}
     counted: list[Alert] = []
     begun: list[Pending] = []
@@ -61,6 +66,7 @@ def settle(readings: Mapping[Rule, Iterable[Reading]], at: datetime) -> None:
         limits = limits_of(rule)
         for reading in found:
             name = fingerprint(rule, reading.server, reading.tags)
+            seen.add(name)
             alert, waiting = open_alerts.get(name), pending.get(name)
             breach = judge(limits, reading.value, is_open=alert is not None)
             if breach is None:
@@ -95,9 +101,19 @@ def settle(readings: Mapping[Rule, Iterable[Reading]], at: datetime) -> None:
                     ),
                     at,
                 )
+    for alert in open_alerts.values():
+        if alert.fingerprint not in seen and _is_gone(alert, at):
+            incidents.resolve_alert(alert, at, f"Nothing was measured for {span(GONE)}.")
+    ended += [
+        one.pk for one in pending.values() if one.fingerprint not in seen and at - one.since > GONE
+    ]
     Pending.objects.bulk_create(begun, ignore_conflicts=True)
     Pending.objects.filter(pk__in=ended).delete()
     Alert.objects.bulk_update(counted, ["count", "value", "limit", "breached_at"], batch_size=500)
+
+
+def _is_gone(alert: Alert, at: datetime) -> bool:
+    return at - alert.breached_at > GONE and alert.server.status != Server.Status.SILENT
 
 
 def resolve_orphans(at: datetime) -> None:

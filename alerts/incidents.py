@@ -117,7 +117,8 @@ def note_severity(alert: Alert, severity: Severity, at: datetime) -> None:
     value = number(alert.value, alert.unit) if alert.value is not None else ""
     text = f"Now {severity.label.lower()}: {value}".rstrip(": ")
     if worse:
-        _tell(incident, Event.Kind.RAISED, at, text, f"raised:{severity}")
+        times = incident.event_set.filter(kind=Event.Kind.RAISED).count() + 1
+        _tell(incident, Event.Kind.RAISED, at, text, f"raised:{times}")
     else:
         incident.event_set.create(kind=Event.Kind.LOWERED, at=at, text=text)
     _changed(alert)

@@ -13,6 +13,7 @@ from clouds import queries as clouds
 from clouds.models import Server
 
 PAGE = 50
+MOST_OPEN = 500
 DAY = timedelta(days=1)
 
 

@@ -32,13 +32,13 @@ def incident_list(request: TenantRequest) -> HttpResponse:
         state,
         severity,
         before=int(before) if before.isdecimal() and len(before) < 19 else None,
-        limit=queries.PAGE + 1,
+        limit=queries.PAGE + 1 if state == "closed" else queries.MOST_OPEN,
     )
     counts = queries.open_counts()
     query = urlencode({"state": state, "severity": severity})
     more = len(rows) > queries.PAGE and state == "closed"
     context = {
-        "incidents": rows[: queries.PAGE],
+        "incidents": rows[: queries.PAGE] if state == "closed" else rows,
         "state": state,
         "severity": severity,
         "open_count": sum(counts.values()),

@@ -275,7 +275,8 @@ class Committer:
 
     def start(self) -> None:
         with self._started:
-            if self._thread.ident is None:
+            if not self._thread.is_alive():  # not begun yet, or ended by what nobody foresaw
+                self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
                 self._thread.start()
 
     def stop(self) -> None:

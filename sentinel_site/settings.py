@@ -6,6 +6,7 @@ from datetime import timedelta
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from csp.constants import NONE, SELF
+from kombu import Queue
 
 from sentinel_site import environment, logs
 
@@ -201,11 +202,19 @@ CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_BEAT_SCHEDULE_FILENAME = str(STATE_DIR / "beat-schedule")
 TICK = timedelta(seconds=ENV.tick_seconds)
+CELERY_TASK_QUEUES = [Queue("celery"), Queue("notify")]  # a worker without -Q takes from both
+CELERY_TASK_DEFAULT_QUEUE = "celery"
+CELERY_TASK_ROUTES = {"alerts.tasks.notify": {"queue": "notify"}}  # a slow webhook delays no rule
 CELERY_BEAT_SCHEDULE = {
     "evaluate": {
         "task": "alerts.tasks.evaluate_due",
         "schedule": TICK,
         "options": {"expires": 60},
+    },
+    "tidy": {
+        "task": "accounts.tasks.tidy",
+        "schedule": timedelta(hours=6),
+        "options": {"expires": 1800},
     },
     "expire": {
         "task": "metrics.tasks.expire",

@@ -32,6 +32,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any
+from urllib.parse import urlsplit
 
 from sentinel_site import instance
 from sentinel_site.embedded import EmbeddedError, EmbeddedPostgres, EmbeddedValkey
@@ -174,14 +175,15 @@ class Log:
 class Supervisor:
     """One instance of the product below `state_dir`. Raises EmbeddedError when it can't start."""
 
-    def __init__(self, state_dir: Path, port: int, agent: bool) -> None:
+    def __init__(self, state_dir: Path, host: str, port: int, *, with_agent: bool) -> None:
         self.state_dir = state_dir
+        self.host = host
         self.wanted_port = port
-        self.with_agent = agent
+        self.with_agent = with_agent
         self.run_id = uuid.uuid4().hex
         self.services: list[Service] = []
         self.environment: dict[str, str] = {}  # what a second shell needs, too
-        self.progress = Progress(total=9 if agent else 8)
+        self.progress = Progress(total=9 if with_agent else 8)
 
     def run(self) -> None:
         """Start everything, then keep it running until Stop is raised."""
@@ -202,10 +204,14 @@ class Supervisor:
         began = time.monotonic()
         secrets = remembered(self.state_dir / "secrets.json", ["SECRET_KEY", "KEY_PEPPER"])
         port = self._free_port()
+        address = LOOPBACK if self.host == LOOPBACK else socket.getfqdn()
         self.environment = {
             name: os.environ.get(name) or value
-            for name, value in {**secrets, "PUBLIC_URL": f"http://{LOOPBACK}:{port}"}.items()
+            for name, value in {**secrets, "PUBLIC_URL": f"http://{address}:{port}"}.items()
         }
+        if self.host != LOOPBACK and "ALLOWED_HOSTS" not in os.environ:
+            named = urlsplit(self.environment["PUBLIC_URL"]).hostname
+            self.environment["ALLOWED_HOSTS"] = f"{named},{self.host},{LOOPBACK},localhost"
         self.environment["STATE_DIR"] = str(self.state_dir)
         self._start_postgres()
         self._start_valkey()
@@ -217,7 +223,9 @@ class Supervisor:
             wait_until(lambda: answers(port), web.process, WEB_SECONDS, f"Web ({web.log.path})")
         with self.progress.step("Worker and beat"):
             celery = [sys.executable, "-m", "celery", "--quiet", "-A", "sentinel_site"]
-            self._add("worker", [*celery, "worker", "-c", "2", "-l", "INFO"], patience=4)
+            work = [*celery, "worker", "-l", "INFO"]
+            self._add("worker", [*work, "-c", "2", "-Q", "celery", "-n", "work@%h"], patience=4)
+            self._add("notifier", [*work, "-c", "1", "-Q", "notify", "-n", "tell@%h"], patience=4)
             self._add("beat", [*celery, "beat", "-l", "INFO"], patience=2)
         if self.with_agent:
             with self.progress.step("Agent of this machine"):
@@ -288,7 +296,7 @@ class Supervisor:
     def _web_command(self, port: int) -> list[str]:
         return [
             *(sys.executable, "-m", "uvicorn", "sentinel_site.asgi:application"),
-            *("--host", LOOPBACK, "--port", str(port), "--workers", "1", "--lifespan", "off"),
+            *("--host", self.host, "--port", str(port), "--workers", "1", "--lifespan", "off"),
             *("--no-access-log", "--ws", "websockets", "--timeout-graceful-shutdown", "3"),
         ]
 
@@ -501,13 +509,17 @@ def agent_config(url: str, key: str, state_dir: Path) -> str:
         "service postgresql": {"project": "postgresql", "process": "postgres"},
         "service valkey": {"process": "valkey-server"},
         "service sentinella-web": {"cmdline": "uvicorn sentinel_site"},
-        "service sentinella-worker": {"cmdline": "celery .*sentinel_site worker"},
+        "service sentinella-worker": {"cmdline": "celery .*worker .*-Q celery"},
+        "service sentinella-notifier": {"cmdline": "celery .*worker .*-Q notify"},
         "service sentinella-beat": {"cmdline": "celery .*sentinel_site beat"},
         "log syslog": {"path": "/var/log/syslog, /var/log/messages", "level": "info"},
         "log postgresql": {"path": log / "postgres.log", "level": "info"},
         "log valkey": {"path": log / "valkey.log", "level": "info"},
         # each page view is a line in web's log, and each line would refresh open pages
-        **{f"log sentinella-{name}": {"path": log / f"{name}.log"} for name in ("web", "worker")},
+        **{
+            f"log sentinella-{name}": {"path": log / f"{name}.log"}
+            for name in ("web", "worker", "notifier")
+        },
     }
     return "\n".join(
         f"[{title}]\n" + "".join(f"{name} = {value}\n" for name, value in options.items())
@@ -531,10 +543,18 @@ def main(arguments: list[str] | None = None) -> int:
         default=os.environ.get("PORT") or 8000,
         help="of the web server; if taken, the next free one (PORT; default: 8000)",
     )
+    parser.add_argument(
+        "--host",
+        default=os.environ.get("HOST") or LOOPBACK,
+        help="address to listen on; 0.0.0.0 for all, then set PUBLIC_URL to what other servers "
+        "reach, if it is not this machine's name (HOST; default: 127.0.0.1)",
+    )
     parser.add_argument("--no-agent", action="store_true", help="do not watch this machine")
     options = parser.parse_args(arguments)
     try:
-        Supervisor(options.state_dir.resolve(), options.port, not options.no_agent).run()
+        Supervisor(
+            options.state_dir.resolve(), options.host, options.port, with_agent=not options.no_agent
+        ).run()
     except EmbeddedError as error:
         say(f"error: {error}")
         return 1

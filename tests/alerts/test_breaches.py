@@ -8,6 +8,7 @@ from django.db import IntegrityError, transaction
 from alerts import breaches, incidents
 from alerts.breaches import Reading
 from alerts.models import Alert, Event, Incident, Pending, Severity
+from clouds.models import Server
 from tests.alerts.builders import MINUTE, NOON, SECOND, make_rule, make_server
 
 
@@ -93,6 +94,26 @@ def test_no_reading_is_not_good_news(server):
     read(rule, server, 90, NOON)
     breaches.settle({rule: []}, NOON + MINUTE)
     assert Alert.objects.get().resolved_at is None
+
+
+def test_a_series_that_is_gone_ends_its_alert_unless_the_whole_server_is_silent(server):
+    rule = make_rule()
+    read(rule, server, 90, NOON)
+    Server.objects.update(status="silent")
+    breaches.settle({rule: []}, NOON + 16 * MINUTE)
+    assert Alert.objects.get().resolved_at is None
+    Server.objects.update(status="up")
+    breaches.settle({rule: []}, NOON + 17 * MINUTE)
+    assert Alert.objects.get().resolved_at == NOON + 17 * MINUTE
+    assert not Pending.objects.exists()
+
+
+def test_a_series_that_comes_back_waits_anew(server):
+    rule = make_rule(hold=20 * SECOND)
+    read(rule, server, 90, NOON)
+    breaches.settle({rule: []}, NOON + 16 * MINUTE)
+    read(rule, server, 90, NOON + 17 * MINUTE)
+    assert not Alert.objects.exists()
 
 
 def test_a_change_of_severity_updates_and_never_adds(server):

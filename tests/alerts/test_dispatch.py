@@ -154,7 +154,7 @@ def test_a_channel_is_told_of_its_severity_and_worse_only(acme, recorder):
     read(rule, server, 70, NOON)
     assert not Notification.objects.exists()
     read(rule, server, 99, NOON + SECOND)
-    assert Notification.objects.get().transition == "raised:critical"
+    assert Notification.objects.get().transition == "raised:1"
     read(rule, server, 10, NOON + 2 * SECOND)
     assert Notification.objects.count() == 2, "who was told of the begin is told of the end"
 

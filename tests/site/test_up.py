@@ -23,7 +23,7 @@ from sentinel_site import instance
 from sentinel_site.embedded.process import free_port
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-CHILDREN = ["postgres", "valkey", "web", "worker", "beat", "agent"]
+CHILDREN = ["postgres", "valkey", "web", "worker", "notifier", "beat", "agent"]
 SECONDS_TO_START = 120.0
 SECONDS_TO_START_AGAIN = 15.0
 SECONDS_TO_NOTICE = 1.0
