@@ -12,7 +12,7 @@ HOLD = 5.0  # seconds
 HEALED = 30.0  # seconds in which everything goes on after a kill
 
 
-@pytest.mark.parametrize("part", ["worker", "beat", "web", "valkey"])
+@pytest.mark.parametrize("part", ["worker", "notifier", "beat", "web", "valkey"])
 def test_a_kill_between_breach_and_alert_loses_nothing_and_doubles_nothing(
     product, organization, mailbox, slack, figure, part
 ):

@@ -21,7 +21,7 @@ def test_a_worker_that_dies_while_slack_answers_sends_once_more_with_the_same_ke
         with machine.reporting(every=1.0):
             machine.says(95)
             until(lambda: slack.got(organization.slug, heading), 3 * TICK, "Slack is being told")
-            product.kill("worker")
+            product.kill("notifier")
             slack.answering.set()
             until(
                 lambda: len(slack.got(organization.slug, heading)) == 2,
