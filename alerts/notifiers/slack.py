@@ -26,8 +26,13 @@ class Slack:
     )
 
     def errors(self, config: dict[str, Any]) -> list[str]:
-        url = urlsplit(str(config.get("url", "")))
-        if url.scheme not in ("http", "https") or not url.hostname:
+        text = str(config.get("url", ""))
+        try:
+            url = urlsplit(text)
+            valid = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+        except ValueError:  # a port or an IPv6 address that is none
+            valid = False
+        if not valid or not text.isascii() or not text.isprintable() or " " in text:
             return ["Give the whole webhook URL, beginning with https://."]
         return []
 
