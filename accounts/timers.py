@@ -18,10 +18,20 @@ def wake(schema: str, at: datetime) -> None:
     )
 
 
-def claim_due(now: datetime, active: Iterable[str]) -> list[str]:
-    """Schemas of the tenants that sent data lately or whose timer has run down; timers restart."""
+def claim_due(now: datetime, active: Iterable[str], until: datetime) -> list[str]:
+    """Schemas of the tenants that sent data lately or whose timer has run down.
+
+    Such a timer runs down again at `until`, unless `settle` says by then that the work is done.
+    """
     tenants = Tenant.objects.filter(provisioned_at__isnull=False)
     due = tenants.filter(Q(schema_name__in=list(active)) | Q(timer_at__lte=now))
     schemas = list(due.order_by("pk").values_list("schema_name", flat=True))
-    tenants.filter(timer_at__lte=now).update(timer_at=None)
+    tenants.filter(timer_at__lte=now).update(timer_at=until)
     return schemas
+
+
+def settle(schema: str, until: datetime, following: datetime | None) -> None:
+    """The tenant was looked at: its claim ends, and it is looked at again at `following`."""
+    Tenant.objects.filter(schema_name=schema, timer_at=until).update(timer_at=following)
+    if following is not None:
+        wake(schema, following)

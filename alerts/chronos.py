@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from accounts.models import Tenant
-from accounts.timers import wake
 from alerts import breaches, live
 from alerts.breaches import Reading
 from alerts.models import Alert, Pending, Rule
@@ -20,8 +19,13 @@ from metrics import queries
 OPEN_LOOK = timedelta(minutes=1)  # how often a tenant with something open is looked at anyway
 
 
-def evaluate(tenant: Tenant, rules: list[Rule], watched: list[Server], at: datetime) -> None:
-    """Judge the metric and silence rules at this slot; call it in a transaction."""
+def evaluate(
+    tenant: Tenant, rules: list[Rule], watched: list[Server], at: datetime
+) -> dict[int, datetime]:
+    """Judge the metric and silence rules at this slot; call it in a transaction.
+
+    Returns when each server was last heard.
+    """
     heard = queries.last_seen(tenant.pk)
     silent = _silence(watched, heard, at)
     measured = functools.cache(functools.partial(_measured, tenant.pk, at))
@@ -32,7 +36,7 @@ def evaluate(tenant: Tenant, rules: list[Rule], watched: list[Server], at: datet
         elif rule.kind == Rule.Kind.METRIC:
             readings[rule] = _in_scope(rule, watched, measured(question_of(rule)))
     breaches.settle(readings, at)
-    _wake_later(tenant, watched, heard, at)
+    return heard
 
 
 @dataclass(frozen=True)
@@ -108,17 +112,12 @@ def _in_scope(rule: Rule, watched: list[Server], found: Iterable[Reading]) -> li
     return [reading for reading in found if reading.server in wanted]
 
 
-def _wake_later(
-    tenant: Tenant, watched: list[Server], heard: dict[int, datetime], at: datetime
-) -> None:
-    """Without new data, look again when a server becomes silent or while something is open."""
-    deadlines = [
-        heard[server.pk] + server.silent_after
-        for server in watched
-        if server.pk in heard and server.silent_after > queries.ACTIVE
-    ]
-    times = [deadline for deadline in deadlines if deadline > at]
+def next_look(watched: list[Server], heard: dict[int, datetime], at: datetime) -> datetime | None:
+    """Without new data: when a server becomes silent, or soon while something is open."""
+    deadlines = (
+        heard.get(server.pk, server.registered_at) + server.silent_after for server in watched
+    )
+    times = [deadline for deadline in deadlines if deadline >= at]
     if Alert.objects.filter(resolved_at=None).exists() or Pending.objects.exists():
         times.append(at + OPEN_LOOK)
-    if times:
-        wake(tenant.schema_name, min(times))
+    return min(times, default=None)

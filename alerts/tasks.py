@@ -23,11 +23,12 @@ EXPIRES = 60
 def evaluate_due() -> None:
     """Claim the tenants with new data or a timer due and send them out in shards."""
     now = timezone.now()
-    heartbeat.beat(now)
-    schemas = timers.claim_due(now, queries.active_tenants(now))
-    at = slot(now).isoformat()
+    at = slot(now)
+    schemas = timers.claim_due(now, queries.active_tenants(now), at + evaluation.CLAIM)
     for start in range(0, len(schemas), SHARD):
-        evaluate.apply_async((schemas[start : start + SHARD], at), expires=EXPIRES)
+        shard = schemas[start : start + SHARD]
+        evaluate.apply_async((shard, at.isoformat()), expires=EXPIRES)
+    heartbeat.beat(now)
 
 
 @shared_task

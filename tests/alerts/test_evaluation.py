@@ -21,6 +21,7 @@ from sentinel_site.kit.tenancy import in_schema
 from tests.alerts.builders import MINUTE, SECOND, make_rule
 
 NOW = timezone.now().replace(microsecond=0)
+LATER = NOW + timedelta(hours=1)
 AGENT = uuid4()
 
 
@@ -173,7 +174,7 @@ def test_an_evaluation_asks_the_same_number_of_questions_for_one_server_and_for_
 ):
     for number in range(20):
         send(acme, NOW, cpu(12), agent=uuid4(), host=f"nova-{number}")
-    with django_assert_max_num_queries(60):
+    with django_assert_max_num_queries(62):
         evaluation.evaluate(NOW)
 
 
@@ -186,16 +187,39 @@ def test_a_tenant_whose_data_stopped_is_woken_for_its_silence(acme, rules):
     assert due == NOW + timedelta(minutes=30, seconds=30)
 
 
+def test_silence_is_noticed_though_nobody_looked_while_it_began(acme, rules):
+    Rule.objects.create(name="Server silent", kind="silence", thresholds={"critical": 0})
+    send(acme, NOW, cpu(1))
+    evaluation.evaluate(NOW)
+    assert Tenant.objects.get(pk=acme.pk).timer_at == NOW + MINUTE, "three of 10 s, and 30 s"
+    later = NOW + 10 * MINUTE
+    assert metrics.active_tenants(later) == []
+    assert timers.claim_due(later, [], later + evaluation.CLAIM) == [acme.schema_name]
+    evaluation.evaluate(later)
+    assert Alert.objects.get().title == "Server silent"
+
+
+def test_an_evaluation_that_was_lost_is_due_again(acme, rules):
+    Tenant.objects.exclude(pk=acme.pk).update(timer_at=None)
+    timers.wake(acme.schema_name, NOW)
+    until = NOW + evaluation.CLAIM
+    assert timers.claim_due(NOW, [], until) == [acme.schema_name]
+    assert timers.claim_due(NOW + 30 * SECOND, [], LATER) == []
+    assert timers.claim_due(until, [], until + evaluation.CLAIM) == [acme.schema_name]
+    evaluation.evaluate(until)
+    assert Tenant.objects.get(pk=acme.pk).timer_at is None, "nothing is due"
+
+
 def test_only_tenants_with_data_or_a_timer_cost_a_task(acme, globex):
     Tenant.objects.update(timer_at=None)
-    assert timers.claim_due(NOW, metrics.active_tenants(NOW)) == []
+    assert timers.claim_due(NOW, metrics.active_tenants(NOW), LATER) == []
     send(acme, NOW, cpu(1))
-    assert timers.claim_due(NOW, metrics.active_tenants(NOW)) == [acme.schema_name]
+    assert timers.claim_due(NOW, metrics.active_tenants(NOW), LATER) == [acme.schema_name]
     timers.wake(globex.schema_name, NOW + MINUTE)
     timers.wake(globex.schema_name, NOW + 2 * MINUTE)
-    assert globex.schema_name not in timers.claim_due(NOW, [])
-    assert timers.claim_due(NOW + MINUTE, []) == [globex.schema_name]
-    assert timers.claim_due(NOW + MINUTE, []) == [], "a timer rings once"
+    assert globex.schema_name not in timers.claim_due(NOW, [], LATER)
+    assert timers.claim_due(NOW + MINUTE, [], LATER) == [globex.schema_name]
+    assert timers.claim_due(NOW + MINUTE, [], LATER) == [], "a timer rings once"
 
 
 def test_one_broken_tenant_stops_no_other(acme, globex, rules, caplog):
