@@ -76,3 +76,10 @@ def test_pages_of_incidents_show_what_happened(incident, bob, client):
         alone = client.get(f"/o/acme/incidents/{incident.pk}/?fragment={fragment}")
         assert "<html" not in alone.content.decode()
     assert client.get(f"/o/acme/incidents/{incident.pk}/?fragment=nothing").status_code == 404
+
+
+def test_somebody_may_be_quicker_than_the_slot_that_opened_it(acme):
+    rule, server = make_rule(), make_server()
+    read(rule, server, 90, NOON)
+    incidents.resolve(Incident.objects.get(), None, NOON - SECOND)
+    assert Incident.objects.get().resolved_at == NOON
