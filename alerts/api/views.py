@@ -134,6 +134,6 @@ def _filtered(rows: QuerySet[Any, Any], request: Request) -> QuerySet[Any, Any]:
 
 
 def _number(name: str, text: str) -> int:
-    if not text.isdigit() or len(text) > 18:
+    if not text.isdecimal() or len(text) > 18:
         raise ValidationError({name: "Give a whole number."})
     return int(text)
