@@ -50,7 +50,7 @@ def reports(authorization: str, encoding: str, body: bytes, now: datetime) -> wi
 
 def metrics(encoding: str, body: bytes, now: datetime) -> None:
     """`POST /metrics` of an original agent: a system push, a plugin push, or both."""
-    push = legacy.parse(body_of.decompress(body, encoding))
+    push = legacy.parse(legacy.bounded(body_of.decompress(body, encoding)))
     holder = _account_of(push, now)
     batch, plugins = legacy.metrics(push, now)
     ingest.accept(Holder(holder.tenant_id, holder.schema_name), batch, legacy.ANSWER_WITHIN)
@@ -64,7 +64,7 @@ def metrics(encoding: str, body: bytes, now: datetime) -> None:
 
 def logs(encoding: str, body: bytes, now: datetime) -> None:
     """`POST /logs` of an original agent: one log line."""
-    push = legacy.parse(body_of.decompress(body, encoding))
+    push = legacy.parse(legacy.bounded(body_of.decompress(body, encoding)))
     holder = _account_of(push, now)
     tenant = Holder(holder.tenant_id, holder.schema_name)
     ingest.accept(tenant, legacy.log(push, now), legacy.ANSWER_WITHIN)

@@ -28,6 +28,7 @@ INTERVAL = timedelta(seconds=60)
 #: Seconds. Their log reading stands still until the answer, and they send nothing twice.
 ANSWER_WITHIN = 1.0
 MAX_MEASUREMENTS = wire.MAX_POINTS
+MAX_BODY = 4 * 1024 * 1024
 MAX_PLUGIN_KEYS = 100
 MAX_KEY = 200
 
@@ -53,6 +54,13 @@ class Plugins:
     """The plugin keys of a push, each with what it brought."""
 
     samples: dict[str, Any] = field(default_factory=dict)
+
+
+def bounded(body: bytes) -> bytes:
+    """The body, if it is no larger than an agent's can be: it is parsed before its key is known."""
+    if len(body) > MAX_BODY:
+        raise body_of.TooLarge(f"At most {MAX_BODY // 1024**2} MiB are taken here.", limit=MAX_BODY)
+    return body
 
 
 def parse(body: bytes) -> Push:

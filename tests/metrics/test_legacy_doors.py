@@ -665,3 +665,11 @@ def test_times_of_receipt_keep_points_apart(acme, ingest_key):
         points=2000,
     )
     assert [value for line in chart.series for value in line.values] == [0, 1, 2]
+
+
+def test_a_body_larger_than_any_agents_is_not_parsed(acme):
+    from metrics.doors import body as body_of
+
+    assert legacy.bounded(b"{}") == b"{}"
+    with pytest.raises(body_of.TooLarge):
+        legacy.bounded(b" " * (legacy.MAX_BODY + 1))
