@@ -96,6 +96,8 @@ def _access_by_key(request: HttpRequest, slug: str) -> Access | None:
 def _access_by_session(request: HttpRequest, slug: str) -> Access | None:
     if not request.user.is_authenticated:
         return None
+    if "\0" in slug:
+        raise problems.NotFound
     membership = (
         Membership.objects.select_related("tenant")
         .filter(user=request.user, tenant__slug=slug, tenant__provisioned_at__isnull=False)

@@ -37,6 +37,7 @@ class LastOwner(Problem):
 
 def found(name: str, owner: User) -> Tenant:
     """A new organization under a free slug made of its name; its schema comes later."""
+    name = " ".join(name.split())  # it stands in the subjects of mails
     base = (slugify(name) or "cloud")[:40].strip("-") or "cloud"
     for number in range(1, 1000):
         slug = base if number == 1 else f"{base}-{number}"
@@ -44,7 +45,7 @@ def found(name: str, owner: User) -> Tenant:
             continue
         try:
             with transaction.atomic():
-                tenant: Tenant = Tenant.objects.create(slug=slug, name=name.strip())
+                tenant: Tenant = Tenant.objects.create(slug=slug, name=name)
                 Membership.objects.create(user=owner, tenant=tenant, role=Role.OWNER)
             return tenant
         except IntegrityError:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from django.db import transaction
 from django.db.models import F, Q, Value
 from django.db.models.functions import Coalesce, Least
 
 from accounts.models import Tenant
-
-LEASE = timedelta(minutes=1)
 
 
 def wake(schema: str, at: datetime) -> None:
@@ -21,21 +19,22 @@ def wake(schema: str, at: datetime) -> None:
     )
 
 
-def claim_due(now: datetime, active: Iterable[str], at: datetime) -> list[str]:
-    """Schemas of the tenants that sent data lately or whose timer has run down, for slot `at`.
+def claim_due(now: datetime, active: Iterable[str], until: datetime) -> list[str]:
+    """Schemas of the tenants that sent data lately or whose timer has run down.
 
-    A timer rings again after `LEASE` unless `release` says that the slot was evaluated: a task
-    that is lost with its broker or worker must not be the last look at a silent tenant.
+    Such a timer runs down again at `until`, unless `settle` says by then that the work is done.
     """
     tenants = Tenant.objects.filter(provisioned_at__isnull=False)
     with transaction.atomic():
         rung = tenants.select_for_update().filter(timer_at__lte=now).order_by("pk")
         schemas = {tenant.schema_name for tenant in rung}
-        tenants.filter(schema_name__in=schemas).update(timer_at=at + LEASE)
+        tenants.filter(schema_name__in=schemas).update(timer_at=until)
     due = tenants.filter(schema_name__in=schemas.union(active))
     return list(due.order_by("pk").values_list("schema_name", flat=True))
 
 
-def release(schema: str, at: datetime) -> None:
-    """The slot `at` is evaluated: its lease ends. A timer set meanwhile stays."""
-    Tenant.objects.filter(schema_name=schema, timer_at=at + LEASE).update(timer_at=None)
+def settle(schema: str, until: datetime, following: datetime | None) -> None:
+    """The tenant was looked at: its claim ends, and it is looked at again at `following`."""
+    Tenant.objects.filter(schema_name=schema, timer_at=until).update(timer_at=following)
+    if following is not None:
+        wake(schema, following)

@@ -5,24 +5,34 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+
+import redis
+import structlog
 
 from accounts.models import Tenant
-from accounts.timers import LEASE, release, wake
 from alerts import breaches, live
 from alerts.breaches import Reading
-from alerts.models import Alert, Notification, Pending, Rule
+from alerts.models import Alert, Pending, Rule
 from alerts.wording import number, span, subject_of, unit_of
 from clouds import servers
 from clouds.models import Server
 from metrics import queries
+from sentinel_site.kit import listening
+
+log = structlog.get_logger(__name__)
 
 OPEN_LOOK = timedelta(minutes=1)  # how often a tenant with something open is looked at anyway
 
 
-def evaluate(tenant: Tenant, rules: list[Rule], watched: list[Server], at: datetime) -> None:
-    """Judge the metric and silence rules at this slot; call it in a transaction."""
-    heard = queries.last_seen(tenant.pk)
+def evaluate(
+    tenant: Tenant, rules: list[Rule], watched: list[Server], at: datetime
+) -> dict[int, datetime]:
+    """Judge the metric and silence rules at this slot; call it in a transaction.
+
+    Returns when each server was last heard.
+    """
+    heard = _heard(tenant, watched, at)
     silent = _silence(watched, heard, at)
     measured = functools.cache(functools.partial(_measured, tenant.pk, at))
     readings: dict[Rule, Iterable[Reading]] = {}
@@ -32,7 +42,7 @@ def evaluate(tenant: Tenant, rules: list[Rule], watched: list[Server], at: datet
         elif rule.kind == Rule.Kind.METRIC:
             readings[rule] = _in_scope(rule, watched, measured(question_of(rule)))
     breaches.settle(readings, at)
-    _wake_later(tenant, watched, heard, at)
+    return heard
 
 
 @dataclass(frozen=True)
@@ -85,7 +95,7 @@ def _silence(watched: list[Server], heard: dict[int, datetime], at: datetime) ->
     for server in servers.note_silence(heard, at):
         live.announce_on_commit("server", server.pk)
     for server in watched:
-        quiet = at - heard.get(server.pk, server.registered_at)
+        quiet = at - heard[server.pk]
         readings.append(
             Reading(
                 server=server.pk,
@@ -99,6 +109,29 @@ def _silence(watched: list[Server], heard: dict[int, datetime], at: datetime) ->
     return readings
 
 
+def _heard(tenant: Tenant, watched: list[Server], at: datetime) -> dict[int, datetime]:
+    """When each server was last heard. Who is not silent yet has the time since we listen again."""
+    heard = queries.last_seen(tenant.pk)
+    began = _listening_since(at)
+    return {
+        server.pk: real if server.status == Server.Status.SILENT else max(real, began)
+        for server in watched
+        for real in [heard.get(server.pk, server.registered_at)]
+    }
+
+
+def _listening_since(at: datetime) -> datetime:
+    """Since when reports can have come in without a break: now, while nobody listens."""
+    try:
+        run = listening.last()
+    except redis.RedisError as error:
+        log.warning("not known whether anybody listens", error=str(error))
+        return datetime.min.replace(tzinfo=UTC)
+    if run is None:
+        return datetime.min.replace(tzinfo=UTC)
+    return at if run.is_over(at) else run.since
+
+
 def _in_scope(rule: Rule, watched: list[Server], found: Iterable[Reading]) -> list[Reading]:
     wanted = {
         server.pk
@@ -108,20 +141,10 @@ def _in_scope(rule: Rule, watched: list[Server], found: Iterable[Reading]) -> li
     return [reading for reading in found if reading.server in wanted]
 
 
-def _wake_later(
-    tenant: Tenant, watched: list[Server], heard: dict[int, datetime], at: datetime
-) -> None:
-    """Without new data, look again when a server becomes silent or while something is open."""
-    deadlines = [
-        heard[server.pk] + server.silent_after
-        for server in watched
-        if server.pk in heard and server.silent_after > queries.ACTIVE
-    ]
-    times = [deadline for deadline in deadlines if deadline > at]
-    waiting = Notification.objects.filter(state=Notification.State.WAITING)
-    if tenant.timer_at == at + LEASE and not waiting.exists():  # a retry may lie behind the lease
-        release(tenant.schema_name, at)
+def next_look(watched: list[Server], heard: dict[int, datetime], at: datetime) -> datetime | None:
+    """Without new data: when a server becomes silent, or soon while something is open."""
+    deadlines = (heard[server.pk] + server.silent_after for server in watched)
+    times = [deadline for deadline in deadlines if deadline >= at]
     if Alert.objects.filter(resolved_at=None).exists() or Pending.objects.exists():
         times.append(at + OPEN_LOOK)
-    if times:
-        wake(tenant.schema_name, min(times))
+    return min(times, default=None)

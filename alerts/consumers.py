@@ -53,8 +53,10 @@ class LiveConsumer(AsyncJsonWebsocketConsumer):
         if self.schema is not None:
             await self.channel_layer.group_discard(live.group(self.schema), self.channel_name)
 
-    async def receive_json(self, content: Any, **kwargs: Any) -> None:
-        """Pages say nothing; an answer proves that the socket is alive."""
+    async def receive(
+        self, text_data: str | None = None, bytes_data: bytes | None = None, **kwargs: Any
+    ) -> None:
+        """Whatever a page says, the answer proves that the socket is alive."""
         await self.send_json({"type": "alive"})
 
     async def hint(self, event: dict[str, Any]) -> None:
@@ -77,6 +79,13 @@ class LiveConsumer(AsyncJsonWebsocketConsumer):
             if not member:
                 await self.close(code=NO_ACCESS)
                 return
+
+
+class Nowhere(AsyncJsonWebsocketConsumer):
+    """Every other path: refused as what does not exist."""
+
+    async def connect(self) -> None:
+        await self.close(code=NO_ACCESS)
 
 
 @database_sync_to_async

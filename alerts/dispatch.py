@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 
 import structlog
 from celery import current_app
-from django.db import transaction
-from django.db.models import Exists, OuterRef
+from django.db import DatabaseError, InterfaceError, transaction
+from django.db.models import Exists, Min, OuterRef
 from kombu.exceptions import OperationalError
 
 from accounts.models import Tenant
@@ -67,21 +69,27 @@ def has_due(now: datetime) -> bool:
     return Notification.objects.filter(state=Notification.State.WAITING, due_at__lte=now).exists()
 
 
+def next_due(now: datetime) -> datetime | None:
+    """When the next delivery that waits is due after now."""
+    waiting = Notification.objects.filter(state=Notification.State.WAITING, due_at__gt=now)
+    found: datetime | None = waiting.aggregate(first=Min("due_at"))["first"]
+    return found
+
+
 def deliver_due(now: datetime) -> int:
     """Send what is due in this schema, one by one; the number of deliveries that were tried.
 
-    The clock goes on meanwhile: a claim counts from when it was made, not from the first one.
+    Time goes on while they are sent: a claim counts from when it is made.
     """
-    tried = 0
-    began = time.monotonic()
-    while (notification := _claim(now + _whole_seconds_since(began))) is not None:
-        _deliver(notification, now + _whole_seconds_since(began))
+    tried, began = 0, time.monotonic()
+
+    def passed() -> datetime:
+        return now + timedelta(seconds=int(time.monotonic() - began))
+
+    while (notification := _claim(passed())) is not None:
+        _deliver(notification, passed)
         tried += 1
     return tried
-
-
-def _whole_seconds_since(began: float) -> timedelta:
-    return timedelta(seconds=int(time.monotonic() - began))
 
 
 @transaction.atomic
@@ -109,7 +117,8 @@ def _claim(now: datetime) -> Notification | None:
     return row
 
 
-def _deliver(notification: Notification, now: datetime) -> None:
+def _deliver(notification: Notification, clock: Callable[[], datetime]) -> None:
+    """Send one; whatever goes wrong is kept on its row and stops no other."""
     channel = notification.channel
     notifier = notifiers.by_name(channel.kind)
     words = {"notification": notification.pk, "channel": channel.name}
@@ -118,17 +127,16 @@ def _deliver(notification: Notification, now: datetime) -> None:
             raise Undelivered(f"There is no kind of channel {channel.kind}.", for_good=True)
         notifier.send(channel.config, message_of(notification))
     except Undelivered as failure:
-        _put_off(notification, failure, now)
+        _put_off(notification, failure, clock())
         log.warning("notification not delivered", reason=str(failure), **words)
         return
-    except Exception as error:  # one that can't be said must not keep back those behind it
-        log.exception("notifier failed", **words)
-        _put_off(notification, Undelivered(f"{type(error).__name__}: {error}"), now)
+    except (DatabaseError, InterfaceError):
+        raise
+    except Exception as error:
+        _put_off(notification, Undelivered(f"{type(error).__name__}: {error}"), clock())
+        log.exception("notification not delivered", **words)
         return
-    notification.state = Notification.State.SENT
-    notification.sent_at = now
-    notification.error = ""
-    notification.save(update_fields=["state", "sent_at", "error"])
+    _note(notification, state=Notification.State.SENT, sent_at=clock(), error="")
     log.info("notification sent", transition=notification.transition, **words)
 
 
@@ -137,12 +145,20 @@ def _put_off(notification: Notification, failure: Undelivered, now: datetime) ->
         FIRST_RETRY * 2 ** min(notification.attempts - 1, 12), LAST_RETRY
     )
     given_up = failure.for_good or now + pause > notification.created_at + GIVE_UP
-    notification.state = Notification.State.FAILED if given_up else Notification.State.WAITING
-    notification.due_at = now + pause
-    notification.error = str(failure)[:400]
-    notification.save(update_fields=["state", "due_at", "error"])
+    _note(
+        notification,
+        state=Notification.State.FAILED if given_up else Notification.State.WAITING,
+        due_at=now + pause,
+        error=str(failure).replace("\0", "�")[:400],
+    )
     if not given_up:
-        wake(current_schema(), notification.due_at)
+        wake(current_schema(), now + pause)
+
+
+def _note(notification: Notification, **values: Any) -> None:
+    """Write what came of it, unless it was settled or its channel deleted meanwhile."""
+    waiting = Notification.objects.filter(pk=notification.pk, state=Notification.State.WAITING)
+    waiting.update(**values)
 
 
 def send_test(channel: NotificationChannel, tenant: Tenant, at: datetime) -> str:
@@ -173,6 +189,9 @@ def send_test(channel: NotificationChannel, tenant: Tenant, at: datetime) -> str
         )
     except Undelivered as failure:
         return str(failure)
+    except Exception as error:
+        log.exception("test message not delivered", channel=channel.name)
+        return f"{type(error).__name__}: {error}"
     return ""
 
 

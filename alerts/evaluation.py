@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.db import transaction
 
+from accounts import timers
 from accounts.models import Tenant
 from alerts import aeolus, breaches, chronos, dispatch
 from alerts.models import Rule
 from clouds.models import Server
 from sentinel_site.kit.tenancy import connection, current_schema
+
+#: An evaluation that was claimed and never done (a killed worker, a lost message) is due again.
+CLAIM = timedelta(minutes=1)
 
 
 def evaluate(at: datetime) -> None:
@@ -22,8 +26,12 @@ def evaluate(at: datetime) -> None:
         rules = list(Rule.objects.filter(enabled=True))
         watched = list(Server.objects.exclude(status=Server.Status.RETIRED))
         breaches.resolve_orphans(at)
-        chronos.evaluate(tenant, rules, watched, at)
+        heard = chronos.evaluate(tenant, rules, watched, at)
         aeolus.evaluate(tenant, rules, watched, at)
+        times = [chronos.next_look(watched, heard, at), dispatch.next_due(at)]
+        timers.settle(
+            tenant.schema_name, at + CLAIM, min((one for one in times if one), default=None)
+        )
     if dispatch.has_due(at):
         dispatch.hand_over(tenant.schema_name)
 

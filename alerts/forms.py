@@ -27,7 +27,10 @@ class SpanField(forms.CharField):
         parts = list(_PART.finditer(text.lower()))
         if not parts or "".join(part[0] for part in parts) != text.lower():
             raise forms.ValidationError("Write a span like 20 s, 5 min or 1 h.")
-        return timedelta(seconds=sum(float(part[1]) * _UNITS[part[2] or ""] for part in parts))
+        try:
+            return timedelta(seconds=sum(float(part[1]) * _UNITS[part[2] or ""] for part in parts))
+        except OverflowError:
+            raise forms.ValidationError("That is longer than anything lasts.") from None
 
     def prepare_value(self, value: Any) -> Any:
         return span(value) if isinstance(value, timedelta) else value

@@ -133,7 +133,11 @@ def recover(alert: Alert, value: float, at: datetime) -> None:
 def resolve_alert(
     alert: Alert, at: datetime, text: str, by: User | None = None, by_hand: bool = False
 ) -> None:
-    """End one alert, and its incident with the last of its alerts."""
+    """End one alert, and its incident with the last of its alerts.
+
+    A slot may lie a little ahead of the clock, so that a person can be quicker than it.
+    """
+    at = max(at, alert.opened_at)
     free = Alert.objects.filter(pk=alert.pk, resolved_at=None)
     if not free.update(resolved_at=at, resolved_by_hand=by_hand):
         return

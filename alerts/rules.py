@@ -8,16 +8,27 @@ from django.db import transaction
 
 from accounts.access import Access, audit
 from accounts.timers import wake
-from alerts.models import NotificationChannel, Pending, Rule
+from alerts import incidents
+from alerts.models import Alert, NotificationChannel, Pending, Rule
+
+_LOOKS_AT = ("kind", "measurement", "field", "tags", "words", "level", "service", "group", "server")
 
 
 @transaction.atomic
 def save_rule(access: Access, rule: Rule, at: datetime) -> Rule:
-    """Store a validated rule. What was pending under its old terms begins anew."""
+    """Store a validated rule. What was pending under its old terms begins anew.
+
+    Alerts end when it looks at something else: what they are of is not judged any more.
+    """
+    before = Rule.objects.filter(pk=rule.pk).values(*_LOOKS_AT).first()
     verb = "rule.changed" if rule.pk else "rule.added"
     rule.changed_at = at
     rule.save()
     Pending.objects.filter(rule=rule).delete()
+    if before and before != Rule.objects.values(*_LOOKS_AT).get(pk=rule.pk):
+        left = Alert.objects.filter(rule=rule, resolved_at=None).select_related("incident")
+        for alert in left:
+            incidents.resolve_alert(alert, at, "Its rule looks at something else now.")
     audit(access, verb, rule)
     wake(access.tenant.schema_name, at)
     return rule

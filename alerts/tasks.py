@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from functools import partial
+from math import floor
 
 from celery import shared_task
 from django.conf import settings
@@ -23,12 +24,12 @@ EXPIRES = 60
 def evaluate_due() -> None:
     """Claim the tenants with new data or a timer due and send them out in shards."""
     now = timezone.now()
-    heartbeat.beat(now)
     at = slot(now)
-    schemas = timers.claim_due(now, queries.active_tenants(now), at)
+    schemas = timers.claim_due(now, queries.active_tenants(now), at + evaluation.CLAIM)
     for start in range(0, len(schemas), SHARD):
         shard = schemas[start : start + SHARD]
         evaluate.apply_async((shard, at.isoformat()), expires=EXPIRES)
+    heartbeat.beat(now)
 
 
 @shared_task
@@ -43,6 +44,6 @@ def notify(schemas: list[str]) -> None:
 
 
 def slot(now: datetime) -> datetime:
-    """The nearest multiple of the tick: evaluations are a tick apart, whatever the jitter."""
+    """The last multiple of the tick: evaluations are a tick apart, and none is ahead of time."""
     tick = settings.TICK.total_seconds()
-    return datetime.fromtimestamp(round(now.timestamp() / tick) * tick, UTC)
+    return datetime.fromtimestamp(floor(now.timestamp() / tick) * tick, UTC)

@@ -130,7 +130,7 @@ def append(rows: Sequence[EventRow], cursor: Any) -> None:
     """Write into the cursor's transaction; an event that is there already is left alone."""
     if not rows:
         return
-    ordered = sorted(rows, key=lambda row: (row.tenant_id, row.server_id, row.event.key))
+    ordered = sorted(rows, key=lambda row: (row.tenant_id, row.server_id, row.event.at))
     columns = [list(column) for column in zip(*map(_values, ordered), strict=True)]
     cursor.execute(_APPEND, columns)
 

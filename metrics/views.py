@@ -21,6 +21,7 @@ from agent_client import wire
 from clouds.models import Server
 from metrics import events, knocks, queries
 from metrics.api.serializers import instant
+from metrics.batch import clean
 from metrics.events import Found, Matcher, Page
 from metrics.stores.base import is_aggregation
 from sentinel_site.kit.problems import Problem
@@ -178,8 +179,8 @@ class _Filters:
             q=asked.get("q", "").strip()[:1000],
             levels=tuple(level for level in wire.LEVELS if level in levels),
             server=_server_id(server) if server else None,
-            service=asked.get("service", "")[: wire.MAX_NAME],
-            request_id=asked.get("request_id", "")[: wire.MAX_NAME],
+            service=clean(asked.get("service", ""))[: wire.MAX_NAME],
+            request_id=clean(asked.get("request_id", ""))[: wire.MAX_NAME],
             start=instant(asked.get("start", "")),
             end=instant(asked.get("end", "")),
         )

@@ -1,4 +1,5 @@
 from django.apps import AppConfig
+from django.contrib.staticfiles.apps import StaticFilesConfig
 
 
 class SiteConfig(AppConfig):
@@ -6,3 +7,9 @@ class SiteConfig(AppConfig):
 
     def ready(self) -> None:
         from sentinel_site import checks  # noqa: F401  registers them
+
+
+class StaticFiles(StaticFilesConfig):
+    """Collects what pages use; of the API's document only one of its two viewers."""
+
+    ignore_patterns = [*StaticFilesConfig.ignore_patterns, "redoc", "*.map"]

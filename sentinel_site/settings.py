@@ -25,7 +25,7 @@ HTTPS = PUBLIC_URL.startswith("https://")
 
 SHARED_APPS = [
     "django_tenants",
-    "sentinel_site",
+    "sentinel_site.apps.SiteConfig",
     "sentinel_site.kit",
     "accounts",
     "metrics",
@@ -35,7 +35,7 @@ SHARED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.humanize",  # in templates of allauth's
-    "django.contrib.staticfiles",
+    "sentinel_site.apps.StaticFiles",
     "django.contrib.postgres",
     "accounts.admin_apps.AdminConfig",
     "allauth",

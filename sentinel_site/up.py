@@ -296,7 +296,7 @@ class Supervisor:
     def _web_command(self, port: int) -> list[str]:
         return [
             *(sys.executable, "-m", "uvicorn", "sentinel_site.asgi:application"),
-            *("--host", self.host, "--port", str(port), "--workers", "1", "--lifespan", "off"),
+            *("--host", self.host, "--port", str(port), "--workers", "1", "--lifespan", "on"),
             *("--no-access-log", "--ws", "websockets", "--timeout-graceful-shutdown", "3"),
         ]
 

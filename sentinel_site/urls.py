@@ -6,6 +6,7 @@ from alerts import server_pages
 from clouds.urls import urlpatterns as clouds
 
 handler404 = "sentinel_site.kit.problems.not_found"
+handler500 = "sentinel_site.kit.problems.failed"
 
 servers = [
     *clouds,

@@ -16,6 +16,7 @@ def favicon(request: HttpRequest) -> HttpResponse:
 
 
 handler404 = "sentinel_site.kit.problems.not_found"
+handler500 = "sentinel_site.kit.problems.failed"
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("metrics.api.urls_public")),

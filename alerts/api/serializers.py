@@ -56,13 +56,23 @@ class Validated(serializers.ModelSerializer[Any]):
         return attrs
 
 
+class TextsField(serializers.DictField):
+    """Text by name; a name is held to what its text is held to."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        return {
+            self.child.run_validation(name): value
+            for name, value in super().to_internal_value(data).items()
+        }
+
+
 class RuleSerializer(Validated):
     """What is watched for; see `docs/rules.md`."""
 
     window = SecondsField(default=timedelta(minutes=1))
     hold = SecondsField(default=timedelta())
     thresholds = serializers.DictField(child=serializers.FloatField())
-    tags = serializers.DictField(child=serializers.CharField(allow_blank=True), required=False)
+    tags = TextsField(child=serializers.CharField(allow_blank=True), required=False)
     level = serializers.ChoiceField(choices=["", *LEVELS], required=False)
 
     class Meta:
@@ -153,7 +163,7 @@ class IncidentSerializer(serializers.ModelSerializer[Incident]):
 class ChannelSerializer(Validated):
     """Where people are told. Secrets of `config` are written, and shown cut."""
 
-    config = serializers.DictField(child=serializers.CharField(allow_blank=True))
+    config = TextsField(child=serializers.CharField(allow_blank=True))
 
     class Meta:
         model = NotificationChannel

@@ -26,12 +26,15 @@ class Slack:
     )
 
     def errors(self, config: dict[str, Any]) -> list[str]:
+        text = str(config.get("url", ""))
         try:
-            url = urlsplit(str(config.get("url", "")))
-            whole = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
-        except ValueError:  # a port that is none, a bracket too many
-            whole = False
-        return [] if whole else ["Give the whole webhook URL, beginning with https://."]
+            url = urlsplit(text)
+            valid = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+        except ValueError:  # a port or an IPv6 address that is none
+            valid = False
+        if not valid or not text.isascii() or not text.isprintable() or " " in text:
+            return ["Give the whole webhook URL, beginning with https://."]
+        return []
 
     def public(self, config: dict[str, Any]) -> dict[str, Any]:
         return {"url": f"{urlsplit(str(config.get('url', ''))).hostname}/…"}
@@ -80,4 +83,4 @@ def _escape(text: str) -> str:
 
 
 def _seconds(value: str | None) -> timedelta | None:
-    return timedelta(seconds=min(int(value), 3600)) if value and value.isdecimal() else None
+    return timedelta(seconds=min(int(value), 3600)) if value and value.isdigit() else None

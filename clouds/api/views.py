@@ -56,7 +56,8 @@ class ServerViewSet(
                 if asked[name] not in choices:
                     raise ValidationError({name: f"Use one of {', '.join(choices)}."})
                 queryset = queryset.filter(**{name: asked[name]})
-        return queryset.filter(host__icontains=asked["host"]) if asked.get("host") else queryset
+        host = asked.get("host", "").replace("\0", "�")  # which no host name has
+        return queryset.filter(host__icontains=host) if host else queryset
 
     def perform_update(self, serializer: BaseSerializer[Any]) -> None:
         server = serializer.save()

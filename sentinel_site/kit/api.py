@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from rest_framework import exceptions, parsers
@@ -43,6 +44,14 @@ class NewestFirst(CursorPagination):
     page_size = 100
     page_size_query_param = "size"
     max_page_size = 500
+
+    def decode_cursor(self, request: Any) -> Any:
+        """DRF's, which takes any text for a position, and then asks the database for it."""
+        cursor = super().decode_cursor(request)
+        position = cursor.position if cursor else None
+        if position and not re.fullmatch(r"[0-9]{1,18}", str(position)):
+            raise exceptions.NotFound
+        return cursor
 
 
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:

@@ -6,15 +6,20 @@ that a name which changes its mind in between gains nothing.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import socket
+import threading
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 import urllib3
 from django.conf import settings
+from urllib3.connection import HTTPConnection, HTTPSConnection
 
 _TIMES = urllib3.Timeout(connect=5, read=10)
+_LONGEST = 20.0  # of all: an answer that comes byte by byte never exceeds a time limit for reading
 _KEPT = 2_000
 
 
@@ -31,6 +36,41 @@ class Answer:
     text: str
 
 
+class _Bounded:
+    """A connection that is cut off after `_LONGEST`, whatever it is at."""
+
+    _end: tuple[threading.Timer, socket.socket] | None = None
+
+    def _new_conn(self) -> Any:
+        found = super()._new_conn()  # type: ignore[misc]
+        twin = found.dup()  # TLS takes `found` away
+        timer = threading.Timer(_LONGEST, _cut, [twin])
+        timer.daemon = True
+        timer.start()
+        self._end = timer, twin
+        return found
+
+    def close(self) -> None:
+        if self._end is not None:
+            timer, twin = self._end
+            timer.cancel()
+            twin.close()
+        super().close()  # type: ignore[misc]
+
+
+def _cut(twin: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        twin.shutdown(socket.SHUT_RDWR)
+
+
+class _HTTP(_Bounded, HTTPConnection):
+    """Bounded."""
+
+
+class _HTTPS(_Bounded, HTTPSConnection):
+    """Bounded."""
+
+
 def post(url: str, body: bytes, headers: dict[str, str]) -> Answer:
     """POST without following redirects. Raises Refused or urllib3.exceptions.HTTPError."""
     parts = urlsplit(url)
@@ -42,8 +82,10 @@ def post(url: str, body: bytes, headers: dict[str, str]) -> Answer:
         pool = urllib3.HTTPSConnectionPool(
             address, port, timeout=_TIMES, server_hostname=host, assert_hostname=host
         )
+        pool.ConnectionCls = _HTTPS
     elif settings.WEBHOOKS_TO_PRIVATE:
         pool = urllib3.HTTPConnectionPool(address, port, timeout=_TIMES)
+        pool.ConnectionCls = _HTTP
     else:
         raise Refused("Only https addresses are asked.")
     with pool:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
+from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
+from django.template.loader import render_to_string
 from django.utils.http import url_has_allowed_host_and_scheme
 
 CONTENT_TYPE = "application/problem+json"
@@ -58,6 +61,15 @@ class NotAuthenticated(Problem):
 
 class TooLarge(Problem):
     status, code, title = 413, "too-large", "The request is too large"
+
+
+class Failure(Problem):
+    status, code, title = 500, "failure", "Something went wrong here; it is logged"
+
+
+class DatabaseAway(Problem):
+    status, code, title = 503, "unavailable", "The database does not answer"
+    headers = {"Retry-After": "5"}
 
 
 def document(
@@ -110,6 +122,20 @@ def answer(request: HttpRequest, problem: Problem) -> HttpResponse:
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Both URL configurations' handler404: a path without a page is like a row that is not ours."""
     return answer(request, NotFound())
+
+
+def failed(request: HttpRequest) -> HttpResponse:
+    """Both URL configurations' handler500; a database that is away is a 503, to be tried again.
+
+    Pages are rendered without the request: whoever asks for its user needs the database again.
+    """
+    problem: Problem = Failure()
+    if isinstance(sys.exc_info()[1], OperationalError | InterfaceError):
+        problem = DatabaseAway("Try again in a moment.")
+    if wants_json(request):
+        return response(problem)
+    page = render_to_string(f"{problem.status}.html", {"problem": problem})
+    return HttpResponse(page, status=problem.status, headers=problem.headers)
 
 
 class ProblemMiddleware:

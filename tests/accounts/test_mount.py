@@ -113,6 +113,11 @@ def test_an_outsider_sees_the_same_404_as_for_what_does_not_exist(client, mallor
     assert client.get("/o/acme/").status_code == 404
 
 
+def test_a_name_with_a_nul_in_it_is_no_organization(client, alice):
+    client.force_login(alice)
+    assert client.get("/o/acme%00/").status_code == 404
+
+
 def test_a_tenant_without_its_schema_is_not_served(client, alice):
     Tenant.objects.filter(slug="acme").update(provisioned_at=None)
     client.force_login(alice)

@@ -69,6 +69,12 @@ def test_an_address_is_made_of_any_name_and_never_a_reserved_one(alice, name, sl
     assert signup.found(name, alice).slug == slug
 
 
+def test_a_name_has_one_line(alice):
+    assert signup.found("Acme\r\nBcc: mallory@example.org", alice).name == (
+        "Acme Bcc: mallory@example.org"
+    )
+
+
 def test_a_known_address_is_not_told_apart_at_signup(client, alice):
     answer = sign_up(client, email=alice.email)
     assert answer.status_code == 302

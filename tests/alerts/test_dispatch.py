@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from django.core import mail
@@ -88,21 +89,6 @@ def test_one_that_breaks_the_notifier_keeps_no_other_back(breach, recorder):
     assert (broken.state, broken.error) == ("waiting", "ValueError: Port out of range")
     assert broken.due_at > NOON
     assert told.state == "sent"
-
-
-def test_a_claim_counts_from_when_it_is_made(breach, recorder, monkeypatch):
-    """Slow deliveries before it use nothing up of the time that nobody else may have it."""
-    read(make_rule("Other"), make_server("nova-2"), 90, NOON)
-    claims = []
-
-    def send(*_):
-        rows = Notification.objects.order_by("pk")
-        claims.append(rows[len(claims)].due_at)
-
-    monkeypatch.setattr(recorder, "send", send)
-    monkeypatch.setattr(dispatch, "_whole_seconds_since", lambda _: 90 * SECOND * len(claims))
-    dispatch.deliver_due(NOON)
-    assert claims == [NOON + dispatch.CLAIM, NOON + 90 * SECOND + dispatch.CLAIM]
 
 
 def test_back_off_grows_to_a_bound_and_ends_after_a_day(breach, recorder):
@@ -191,3 +177,39 @@ def test_names_from_a_host_cannot_inject_mail_headers(acme):
     read(make_rule(), make_server("evil\nBcc: all@example.org"), 90, NOON)
     dispatch.deliver_due(NOON)
     assert mail.outbox[0].subject == "[Warning] Busy on evil Bcc: all@example.org"
+
+
+def test_a_failure_that_nobody_foresaw_is_kept_and_tried_again(breach, recorder):
+    recorder.failures = [UnicodeError("label too long")]
+    assert dispatch.deliver_due(NOON) == 1
+    row = Notification.objects.get()
+    assert (row.state, row.error) == ("waiting", "UnicodeError: label too long")
+    assert row.due_at < NOON + dispatch.CLAIM
+    dispatch.deliver_due(row.due_at)
+    row.refresh_from_db()
+    assert row.state == "sent"
+
+
+def test_a_channel_deleted_while_its_message_is_sent_disturbs_no_other(
+    breach, recorder, monkeypatch
+):
+    NotificationChannel.objects.create(name="Second", kind="email", config={"to": "b@example.org"})
+    breach(10, NOON + MINUTE)
+    breach(90, NOON + 2 * MINUTE)
+    send = recorder.send
+
+    def delete_then_send(config, message):
+        NotificationChannel.objects.exclude(name="Second").delete()
+        send(config, message)
+
+    monkeypatch.setattr(recorder, "send", delete_then_send)
+    dispatch.deliver_due(NOON + 2 * MINUTE)
+    assert set(Notification.objects.values_list("state", flat=True)) == {"sent"}
+
+
+def test_a_claim_counts_from_when_it_is_made(breach, recorder, monkeypatch):
+    clock = SimpleNamespace(monotonic=lambda: 50.0 * len(recorder.sent))
+    monkeypatch.setattr(dispatch, "time", clock)
+    breach(10, NOON)
+    assert dispatch.deliver_due(NOON) == 2
+    assert Notification.objects.order_by("-pk")[0].sent_at == NOON + timedelta(seconds=100)

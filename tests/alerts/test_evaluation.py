@@ -17,10 +17,13 @@ from clouds.models import Server
 from metrics import ingest
 from metrics import queries as metrics
 from metrics.batch import Batch, Event, Point, Report, State
+from sentinel_site.kit import listening
+from sentinel_site.kit.redis_client import client as redis_client
 from sentinel_site.kit.tenancy import in_schema
 from tests.alerts.builders import MINUTE, SECOND, make_rule
 
 NOW = timezone.now().replace(microsecond=0)
+LATER = NOW + timedelta(hours=1)
 AGENT = uuid4()
 
 
@@ -51,6 +54,12 @@ def point(measurement: str, fields: dict[str, float], **tags: str) -> Point:
 
 def cpu(percent: float) -> Point:
     return point("cpu", {"percent": percent})
+
+
+@pytest.fixture(autouse=True)
+def _nobody_has_listened():
+    redis_client.cache_clear()
+    redis_client().flushdb()
 
 
 @pytest.fixture
@@ -154,6 +163,32 @@ def test_silence_is_one_alert_and_ends_with_the_next_report(acme, rules):
     assert Server.objects.get().status == Server.Status.UP
 
 
+def test_nobody_is_silent_while_nobody_listens_nor_right_after(acme, rules):
+    Rule.objects.create(name="Server silent", kind="silence", thresholds={"critical": 0})
+    send(acme, NOW, cpu(1))
+    listening.note(NOW)
+    evaluation.evaluate(NOW + 5 * MINUTE)
+    assert not Alert.objects.exists(), "the web process was away"
+    assert Tenant.objects.get(pk=acme.pk).timer_at is not None, "and is looked at again"
+    back = NOW + 6 * MINUTE
+    for seconds in range(0, 65, 5):
+        listening.note(back + seconds * SECOND)
+    evaluation.evaluate(back + 59 * SECOND)
+    assert not Alert.objects.exists(), "it may still send"
+    evaluation.evaluate(back + 65 * SECOND)
+    assert Alert.objects.get().resolved_at is None
+
+
+def test_a_silent_server_stays_so_though_we_listen_anew(acme, rules):
+    Rule.objects.create(name="Server silent", kind="silence", thresholds={"critical": 0})
+    send(acme, NOW, cpu(1))
+    evaluation.evaluate(NOW + 2 * MINUTE)
+    listening.note(NOW + 9 * MINUTE)
+    evaluation.evaluate(NOW + 9 * MINUTE + 5 * SECOND)
+    assert Alert.objects.get().resolved_at is None
+    assert Server.objects.get().status == Server.Status.SILENT
+
+
 def test_the_default_rules_are_quiet_on_a_healthy_server(acme):
     send(
         acme,
@@ -173,7 +208,7 @@ def test_an_evaluation_asks_the_same_number_of_questions_for_one_server_and_for_
 ):
     for number in range(20):
         send(acme, NOW, cpu(12), agent=uuid4(), host=f"nova-{number}")
-    with django_assert_max_num_queries(60):
+    with django_assert_max_num_queries(62):
         evaluation.evaluate(NOW)
 
 
@@ -186,34 +221,39 @@ def test_a_tenant_whose_data_stopped_is_woken_for_its_silence(acme, rules):
     assert due == NOW + timedelta(minutes=30, seconds=30)
 
 
-def test_only_tenants_with_data_or_a_timer_cost_a_task(acme, globex):
-    Tenant.objects.update(timer_at=None)
-    assert timers.claim_due(NOW, metrics.active_tenants(NOW), NOW) == []
-    send(acme, NOW, cpu(1))
-    assert timers.claim_due(NOW, metrics.active_tenants(NOW), NOW) == [acme.schema_name]
-    timers.wake(globex.schema_name, NOW + MINUTE)
-    timers.wake(globex.schema_name, NOW + 2 * MINUTE)
-    assert globex.schema_name not in timers.claim_due(NOW, [], NOW)
-    later = NOW + MINUTE
-    assert timers.claim_due(later, [], later) == [globex.schema_name]
-    assert timers.claim_due(later, [], later) == [], "a timer rings once"
-    with in_schema(globex.schema_name):
-        evaluation.evaluate(later)
-    assert timers.claim_due(later + timers.LEASE, [], later) == [], "and is done with"
-
-
-def test_a_timer_whose_evaluation_was_lost_rings_again(acme, rules):
-    """The worker is killed, or the broker with the task in it, while a server falls silent."""
+def test_silence_is_noticed_though_nobody_looked_while_it_began(acme, rules):
     Rule.objects.create(name="Server silent", kind="silence", thresholds={"critical": 0})
     send(acme, NOW, cpu(1))
-    Server.objects.update(interval=MINUTE)
     evaluation.evaluate(NOW)
-    silent = NOW + timedelta(minutes=3, seconds=31)
-    assert timers.claim_due(silent, [], silent) == [acme.schema_name]
-    again = silent + timers.LEASE
-    assert timers.claim_due(again, [], again) == [acme.schema_name]
-    evaluation.evaluate(again)
-    assert Alert.objects.get().subject == "reports"
+    assert Tenant.objects.get(pk=acme.pk).timer_at == NOW + MINUTE, "three of 10 s, and 30 s"
+    later = NOW + 10 * MINUTE
+    assert metrics.active_tenants(later) == []
+    assert timers.claim_due(later, [], later + evaluation.CLAIM) == [acme.schema_name]
+    evaluation.evaluate(later)
+    assert Alert.objects.get().title == "Server silent"
+
+
+def test_an_evaluation_that_was_lost_is_due_again(acme, rules):
+    Tenant.objects.exclude(pk=acme.pk).update(timer_at=None)
+    timers.wake(acme.schema_name, NOW)
+    until = NOW + evaluation.CLAIM
+    assert timers.claim_due(NOW, [], until) == [acme.schema_name]
+    assert timers.claim_due(NOW + 30 * SECOND, [], LATER) == []
+    assert timers.claim_due(until, [], until + evaluation.CLAIM) == [acme.schema_name]
+    evaluation.evaluate(until)
+    assert Tenant.objects.get(pk=acme.pk).timer_at is None, "nothing is due"
+
+
+def test_only_tenants_with_data_or_a_timer_cost_a_task(acme, globex):
+    Tenant.objects.update(timer_at=None)
+    assert timers.claim_due(NOW, metrics.active_tenants(NOW), LATER) == []
+    send(acme, NOW, cpu(1))
+    assert timers.claim_due(NOW, metrics.active_tenants(NOW), LATER) == [acme.schema_name]
+    timers.wake(globex.schema_name, NOW + MINUTE)
+    timers.wake(globex.schema_name, NOW + 2 * MINUTE)
+    assert globex.schema_name not in timers.claim_due(NOW, [], LATER)
+    assert timers.claim_due(NOW + MINUTE, [], LATER) == [globex.schema_name]
+    assert timers.claim_due(NOW + MINUTE, [], LATER) == [], "a timer rings once"
 
 
 def test_one_broken_tenant_stops_no_other(acme, globex, rules, caplog):

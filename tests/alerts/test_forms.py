@@ -129,3 +129,9 @@ def test_members_do_not_change_channels(acme, client, bob):
     client.force_login(bob)
     for path in ("new/slack/", f"{channel.pk}/", f"{channel.pk}/delete/", f"{channel.pk}/test/"):
         assert client.post(f"/o/acme/channels/{path}").status_code == 403
+
+
+@pytest.mark.parametrize("text", ["9" * 30 + " d", "9" * 400, "99999999999 d"])
+def test_a_span_beyond_all_time_is_refused(text):
+    with pytest.raises(ValidationError):
+        SpanField().clean(text)

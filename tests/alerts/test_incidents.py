@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from accounts.access import Access
 from accounts.models import Membership, Role
-from alerts import incidents
-from alerts.models import Event, Incident
+from alerts import incidents, rules
+from alerts.models import Event, Incident, Rule
 from sentinel_site.kit.tenancy import in_schema
 from tests.alerts.builders import NOON, SECOND, make_rule, make_server
 from tests.alerts.test_breaches import read
@@ -76,3 +77,22 @@ def test_pages_of_incidents_show_what_happened(incident, bob, client):
         alone = client.get(f"/o/acme/incidents/{incident.pk}/?fragment={fragment}")
         assert "<html" not in alone.content.decode()
     assert client.get(f"/o/acme/incidents/{incident.pk}/?fragment=nothing").status_code == 404
+
+
+def test_somebody_may_be_quicker_than_the_slot_that_opened_it(acme):
+    rule, server = make_rule(), make_server()
+    read(rule, server, 90, NOON)
+    incidents.resolve(Incident.objects.get(), None, NOON - SECOND)
+    assert Incident.objects.get().resolved_at == NOON
+
+
+@pytest.mark.parametrize(
+    ("change", "ends"), [({"tags": {"cpu": "1"}}, True), ({"hold": SECOND}, False)]
+)
+def test_an_alert_ends_when_its_rule_looks_at_something_else(acme, alice, incident, change, ends):
+    rule = Rule.objects.get(name="Busy")
+    for name, value in change.items():
+        setattr(rule, name, value)
+    rules.save_rule(Access(acme, Role.OWNER, alice), rule, NOON + SECOND)
+    incident.refresh_from_db()
+    assert (incident.resolved_at is not None) is ends

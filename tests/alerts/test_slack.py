@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -128,6 +131,28 @@ def test_production_asks_nothing_in_its_own_network(receiver, settings, monkeypa
     assert receiver.requests == []
 
 
+def test_an_answer_that_comes_byte_by_byte_is_cut_off(monkeypatch):
+    monkeypatch.setattr(outbound, "_LONGEST", 0.3)
+    stopped = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip():
+            connection, _ = server.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2000\r\n\r\n")
+                while not stopped.wait(0.05):
+                    connection.sendall(b"x")
+
+        thread = threading.Thread(target=drip, daemon=True)
+        thread.start()
+        began = time.monotonic()
+        with pytest.raises(Undelivered):
+            Slack().send({"url": f"http://127.0.0.1:{server.getsockname()[1]}/"}, message())
+        assert time.monotonic() - began < 2
+        stopped.set()
+        thread.join()
+
+
 def test_a_redirect_is_not_followed(receiver):
     receiver.answer, receiver.headers = 302, {"Location": receiver.url}
     with pytest.raises(Undelivered, match="302"):
@@ -136,7 +161,18 @@ def test_a_redirect_is_not_followed(receiver):
 
 
 @pytest.mark.parametrize(
-    "url", ["", "slack", "ftp://x/y", "https://", "https://x:y/", "https://x:99999/", "https://[x"]
+    "url",
+    [
+        "",
+        "slack",
+        "ftp://x/y",
+        "https://",
+        "http://[",
+        "http://x:99999/",
+        "https://x/é",
+        "https://x y/",
+        "https://x:y/",
+    ],
 )
 def test_a_webhook_must_be_an_address(url):
     assert Slack().errors({"url": url})

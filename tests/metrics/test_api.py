@@ -279,6 +279,7 @@ def test_what_makes_no_sense_in_a_log_search_is_left_out(server, page):
     )
     assert answer.status_code == 200
     assert get("logs/", client=page, server=server.pk, span="1h").status_code == 200
+    assert get("logs/", client=page, service="\0", request_id="\0").status_code == 200
 
 
 def test_the_names_that_others_link_to():

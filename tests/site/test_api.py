@@ -251,3 +251,24 @@ def test_a_refused_form_never_leads_to_another_host(acme, alice, client):
     )
     assert answer.status_code == 302
     assert answer["Location"] == f"/o/acme/settings/members/{mine}/remove/"
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("servers/?host=%00", 200),
+        ("servers/?cursor=cD1hYmM=", 404),
+        ("servers/?cursor=cD0lMDA=", 404),
+        ("alerts/?server=%C2%B2", 422),
+    ],
+)
+def test_a_parameter_from_nowhere_is_answered_not_failed_on(admin, path, status):
+    admin("get", path, status=status)
+
+
+@pytest.mark.parametrize("name", ["\0", "\ud800"])
+def test_names_are_held_to_what_texts_are(admin, name):
+    rule = {"name": "Busy", "measurement": "cpu", "field": "percent", "thresholds": {"error": 1}}
+    admin("post", "rules/", {**rule, "tags": {name: "x"}}, status=422)
+    config = {"url": "https://example.org/", name: "x"}
+    admin("post", "channels/", {"name": "Chat", "kind": "slack", "config": config}, status=422)

@@ -6,6 +6,7 @@ import json
 import logging
 
 import pytest
+from django.db import OperationalError
 from django.utils import timezone
 
 from sentinel_site.kit import heartbeat
@@ -104,3 +105,18 @@ def test_members_are_no_staff(client, alice):
     client.force_login(alice)
     assert client.get("/staff/", follow=True).status_code == 404
     assert client.get("/o/acme/staff/").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"), [("/o/acme/", "text/html"), ("/o/acme/api/v1/servers/", "problem+json")]
+)
+def test_a_database_that_is_away_is_said_to_be(client, alice, monkeypatch, path, kind):
+    def away(*args, **kwargs):
+        raise OperationalError("server closed the connection")
+
+    client.force_login(alice)
+    client.raise_request_exception = False
+    monkeypatch.setattr("accounts.middleware.Membership.objects.select_related", away)
+    answer = client.get(path)
+    assert (answer.status_code, answer["Retry-After"]) == (503, "5")
+    assert kind in answer["Content-Type"]

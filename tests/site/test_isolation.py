@@ -291,12 +291,12 @@ def test_the_check_for_leaks_sees_it_when_membership_is_not_asked_for(
 class Socket(ApplicationCommunicator):
     """A browser's websocket, with the session of one person."""
 
-    def __init__(self, slug: str, user: User) -> None:
+    def __init__(self, slug: str, user: User, path: str = "") -> None:
         from sentinel_site.asgi import application
 
         client = Client()
         client.force_login(user)
-        path = f"/o/{slug}/ws/live"
+        path = path or f"/o/{slug}/ws/live"
         scope = {
             "type": "websocket",
             "path": path,
@@ -332,6 +332,7 @@ socket = sync_to_async(Socket)
 async def test_hints_reach_members_only(alice, mallory):
     for slug in ("acme", "no-such-organization"):
         assert await (await socket(slug, mallory)).connect() == 4404
+    assert await (await socket("acme", alice, "/o/acme/ws/other")).connect() == 4404
     hers, other = await socket("acme", alice), await socket("globex", mallory)
     assert await hers.connect() == await other.connect() == "accepted"
     for slug, number in (("acme", 7), ("globex", 8)):
