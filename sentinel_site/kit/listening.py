@@ -1,0 +1,72 @@
+"""Since when anybody has listened to the agents: whoever was not heard meanwhile was not silent.
+
+Each web process says every few seconds, while it can write to the database, that it listens. When
+nobody said so for `GAP`, the next one begins a new run.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import redis
+import structlog
+from django.db import Error, connection
+from django.utils import timezone
+
+from sentinel_site.kit.redis_client import client
+
+log = structlog.get_logger(__name__)
+
+EVERY = timedelta(seconds=5)
+GAP = timedelta(seconds=20)
+_KEY = "sentinella:listening"
+
+
+@dataclass(frozen=True)
+class Run:
+    """An unbroken span of listening, and when it was last said to go on."""
+
+    since: datetime
+    said_at: datetime
+
+    def is_over(self, now: datetime) -> bool:
+        return now - self.said_at > GAP
+
+
+def note(now: datetime) -> None:
+    """Say that this process listens. Raises redis.RedisError."""
+    run = last()
+    since = now if run is None or run.is_over(now) else run.since
+    client().set(_KEY, f"{since.timestamp()} {now.timestamp()}")
+
+
+def last() -> Run | None:
+    """The newest run; None where none was ever noted. Raises redis.RedisError."""
+    text = client().get(_KEY)
+    if not isinstance(text, bytes):
+        return None
+    since, said_at = (datetime.fromtimestamp(float(part), UTC) for part in text.split())
+    return Run(since, said_at)
+
+
+def keep_saying() -> threading.Event:
+    """Note it in a thread until the event that is returned is set."""
+    stop = threading.Event()
+    threading.Thread(target=_keep_saying, args=(stop,), name="listening", daemon=True).start()
+    return stop
+
+
+def _keep_saying(stop: threading.Event) -> None:
+    while True:
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT 1")
+            note(timezone.now())
+        except (Error, redis.RedisError) as error:
+            log.warning("not listening", error=str(error).partition("\n")[0])
+            connection.close()
+        if stop.wait(EVERY.total_seconds()):
+            connection.close()
+            return
