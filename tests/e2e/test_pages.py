@@ -24,6 +24,7 @@ GROUND = "getComputedStyle(document.body).backgroundColor"
 #: Routes that no person looks at: they change something, or answer programs.
 NOT_PAGES = [
     r"^o/charts/",  # JSON for charts
+    r"^o/knocks/$",  # a part of the page of keys
     r"/(acknowledge|resolve|delete|test|invite|role|remove|withdraw|issue|revoke)/$",
     r"^(o/)?api/v1/",
     r"^(\^/\*)?(metrics|logs|plugins)\b",  # doors of the original agents
