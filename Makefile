@@ -32,12 +32,14 @@ run: venv frontend ## Start everything on this machine, and print where to look
 	@exec $(PYTHON) manage.py up $(ARGS)
 
 test: venv-dev frontend ## Run the tests, in parallel, on a PostgreSQL and a Valkey of their own
-	@unset PORT STATE_DIR; exec $(PYTHON) -m sentinel_site.embedded run --fast -- \
+	@unset HOST PORT STATE_DIR; exec $(PYTHON) -m sentinel_site.embedded run --fast -- \
 		$(PYTHON) -m pytest -n $(JOBS) --dist loadscope -m "not e2e and not rabbitmq" $(ARGS)
 
 test-e2e: venv-dev frontend ## Run the end-to-end tests in a real browser (needs chromium)
-	@unset PORT STATE_DIR; exec $(PYTHON) -m sentinel_site.embedded run --fast -- \
-		$(PYTHON) -m pytest -n $(BROWSERS) --dist loadfile -m e2e $(ARGS)
+	@unset HOST PORT STATE_DIR; $(PYTHON) -m sentinel_site.embedded run --fast -- \
+		$(PYTHON) -m pytest -m "e2e and alone" $(ARGS)
+	@unset HOST PORT STATE_DIR; exec $(PYTHON) -m sentinel_site.embedded run --fast -- \
+		$(PYTHON) -m pytest -n $(BROWSERS) --dist loadfile -m "e2e and not alone" $(ARGS)
 
 lint: venv-dev ## Check style, types, layers, templates, migrations and locks
 	@failed=; \
@@ -61,7 +63,7 @@ format: venv-dev ## Put code and templates into shape
 	$(VENV)/bin/djlint templates --reformat --quiet
 
 bench: venv-dev ## Measure, side by side with another way
-	@unset PORT STATE_DIR; exec $(PYTHON) -m sentinel_site.embedded run -- $(PYTHON) -m benchmarks $(ARGS)
+	@unset HOST PORT STATE_DIR; exec $(PYTHON) -m sentinel_site.embedded run -- $(PYTHON) -m benchmarks $(ARGS)
 
 clean: ## Remove what can be made again; the data under var/ stays
 	rm -rf $(VENV) node_modules static/vendor .mypy_cache .ruff_cache .pytest_cache \

@@ -15,6 +15,7 @@ from playwright.sync_api import expect
 
 from tests.e2e.product import REACT, TICK, Organization, until
 
+pytestmark = pytest.mark.alone
 HOLD = 20.0  # seconds, as in "for 20 s"
 AGENT_INTERVAL = 10.0
 DELIVERY = 10.0  # seconds within which a mail or a message is out

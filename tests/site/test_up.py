@@ -29,7 +29,7 @@ SECONDS_TO_START_AGAIN = 15.0
 SECONDS_TO_NOTICE = 1.0
 SECONDS_TO_STOP = 10.0
 
-pytestmark = pytest.mark.e2e  # one at a time: the figures are promises
+pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 
 
 class Instance:
