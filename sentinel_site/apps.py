@@ -10,6 +10,6 @@ class SiteConfig(AppConfig):
 
 
 class StaticFiles(StaticFilesConfig):
-    """Collects what pages use; of the API's document only one of its two viewers."""
+    """Collects what is served: of the API's document one viewer, and no browsable API."""
 
-    ignore_patterns = [*StaticFilesConfig.ignore_patterns, "redoc", "*.map"]
+    ignore_patterns = [*StaticFilesConfig.ignore_patterns, "redoc", "rest_framework"]
