@@ -92,7 +92,7 @@ if [ "$$(cat $$stamp 2>/dev/null)" != "$$wanted" ] || ! $(PYTHON) -c pass 2>/dev
 	$(PYTHON) -c pass 2>/dev/null || $(PYTHON3) -m venv --clear $(VENV) || { \
 		echo "error: no virtual environment; on Debian 12: apt install python3-venv" >&2; exit 1; }; \
 	total=$$(grep -cE '^[a-zA-Z0-9].*==' $(1)); \
-	$(PYTHON) -m pip install --disable-pip-version-check --no-input --progress-bar off -r $(1) \
+	PYTHONUNBUFFERED=1 $(PYTHON) -m pip install --disable-pip-version-check --no-input --progress-bar off -r $(1) \
 		| awk -v total=$$total '/^(Collecting|Requirement already)/ && ++n % 20 == 0 \
 			{ printf "  %d of %d packages\n", n, total; fflush() } \
 			/^Installing/ { print "  installing"; fflush() }'; \

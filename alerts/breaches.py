@@ -82,9 +82,10 @@ def settle(readings: Mapping[Rule, Iterable[Reading]], at: datetime) -> None:
                 alert.count += 1
                 alert.value, alert.limit, alert.breached_at = reading.value, breach.limit, at
                 counted.append(alert)
-                incidents.note_severity(alert, Severity(breach.severity), at)
+                incidents.note_severity(
+                    alert, Severity(breach.severity), at, _explain(rule, reading, breach.limit)
+                )
             elif at - waiting.since >= rule.hold:
-                limit = number(breach.limit, reading.unit)
                 incidents.open_or_count(
                     incidents.Found(
                         rule=rule,
@@ -96,7 +97,7 @@ def settle(readings: Mapping[Rule, Iterable[Reading]], at: datetime) -> None:
                         service=reading.service,
                         subject=reading.subject,
                         unit=reading.unit,
-                        text=f"{reading.explained} (limit {rule.comparison} {limit})".strip(),
+                        text=_explain(rule, reading, breach.limit),
                         held_since=waiting.since,
                     ),
                     at,
@@ -110,6 +111,13 @@ def settle(readings: Mapping[Rule, Iterable[Reading]], at: datetime) -> None:
     Pending.objects.bulk_create(begun, ignore_conflicts=True)
     Pending.objects.filter(pk__in=ended).delete()
     Alert.objects.bulk_update(counted, ["count", "value", "limit", "breached_at"], batch_size=500)
+
+
+def _explain(rule: Rule, reading: Reading, limit: float) -> str:
+    """The reading in words, with the limit that it is past; silence has none worth naming."""
+    if rule.kind == Rule.Kind.SILENCE:
+        return reading.explained
+    return f"{reading.explained} (limit {rule.comparison} {number(limit, reading.unit)})".strip()
 
 
 def _is_gone(alert: Alert, at: datetime) -> bool:

@@ -34,13 +34,15 @@ def evaluate(
     """
     heard = _heard(tenant, watched, at)
     silent = _silence(watched, heard, at)
+    quiet = {reading.server for reading in silent if reading.value > 0}
+    speaking = [server for server in watched if server.pk not in quiet]
     measured = functools.cache(functools.partial(_measured, tenant.pk, at))
     readings: dict[Rule, Iterable[Reading]] = {}
     for rule in rules:
         if rule.kind == Rule.Kind.SILENCE:
             readings[rule] = _in_scope(rule, watched, silent)
         elif rule.kind == Rule.Kind.METRIC:
-            readings[rule] = _in_scope(rule, watched, measured(question_of(rule)))
+            readings[rule] = _in_scope(rule, speaking, measured(question_of(rule)))
     breaches.settle(readings, at)
     return heard
 

@@ -15,7 +15,7 @@ RULES: tuple[dict[str, Any], ...] = (
         "name": "Server silent",
         "kind": Rule.Kind.SILENCE,
         "thresholds": {"critical": 0},
-        "advice": "Check power and network of the server, then `sentinella status` on it.",
+        "advice": "Check power and network of the server, then run sentinella status on it.",
     },
     {
         "name": "Processor busy",
@@ -25,7 +25,7 @@ RULES: tuple[dict[str, Any], ...] = (
         "hold": 5 * MINUTE,
         "thresholds": {"warning": 90, "error": 98},
         "recovery": 85,
-        "advice": "See which process takes it under Vital signs; `top` on the server names it too.",
+        "advice": "Find what takes it: run top on the server, and sort by CPU with P.",
     },
     {
         "name": "Memory short",
@@ -35,7 +35,7 @@ RULES: tuple[dict[str, Any], ...] = (
         "hold": 2 * MINUTE,
         "thresholds": {"warning": 90, "critical": 97},
         "recovery": 87,
-        "advice": "Find what grew under Vital signs before the kernel starts to kill processes.",
+        "advice": "Find what grew before the kernel kills: ps aux --sort=-rss | head",
     },
     {
         "name": "Disk filling up",
@@ -45,7 +45,7 @@ RULES: tuple[dict[str, Any], ...] = (
         "window": 5 * MINUTE,
         "thresholds": {"warning": 85, "critical": 95},
         "recovery": 83,
-        "advice": "Look for large logs, images and core dumps: `du -xh --max-depth=2 / | sort -h`.",
+        "advice": "Look for large logs, images and core dumps: du -xh --max-depth=2 / | sort -h",
     },
     {
         "name": "Inodes running out",

@@ -39,6 +39,12 @@ def figures(alerts: list[Alert]) -> list[dict[str, str]]:
     return shown
 
 
+def advice(alerts: list[Alert]) -> list[str]:
+    """What the rules say to do, each once."""
+    said = (alert.rule.advice for alert in alerts if alert.rule is not None and alert.rule.advice)
+    return list(dict.fromkeys(said))
+
+
 def charts(alerts: list[Alert]) -> list[dict[str, Any]]:
     """The series behind the alerts, each once."""
     found: dict[str, dict[str, Any]] = {}

@@ -13,8 +13,8 @@ from alerts import notifiers
 from alerts.models import NotificationChannel, Rule, Severity
 from alerts.wording import span
 
-_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(min|s|m|h|d)?\s*")
-_UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(min|sec|s|m|h|d)?\s*")
+_UNITS = {"": 1, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 
 class SpanField(forms.CharField):
@@ -85,7 +85,11 @@ class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
             "server",
             "advice",
         ]
-        widgets = {"advice": forms.Textarea(attrs={"rows": 3})}
+        widgets = {
+            "advice": forms.Textarea(attrs={"rows": 3}),
+            "measurement": forms.TextInput(attrs={"list": "measurements", "autocomplete": "off"}),
+            "field": forms.TextInput(attrs={"list": "fields", "autocomplete": "off"}),
+        }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

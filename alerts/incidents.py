@@ -104,7 +104,7 @@ def _reopen(alert: Alert, found: Found, at: datetime) -> Alert:
     return alert
 
 
-def note_severity(alert: Alert, severity: Severity, at: datetime) -> None:
+def note_severity(alert: Alert, severity: Severity, at: datetime, explained: str = "") -> None:
     """A change of severity updates the open alert, and is told when it became worse."""
     if alert.severity == severity:
         return
@@ -114,13 +114,12 @@ def note_severity(alert: Alert, severity: Severity, at: datetime) -> None:
     incident = alert.incident
     incident.severity = severity
     incident.save(update_fields=["severity"])
-    value = number(alert.value, alert.unit) if alert.value is not None else ""
-    text = f"Now {severity.label.lower()}: {value}".rstrip(": ")
+    text = f"Now {severity.label.lower()}. {explained}".strip()
     if worse:
         times = incident.event_set.filter(kind=Event.Kind.RAISED).count() + 1
         _tell(incident, Event.Kind.RAISED, at, text, f"raised:{times}")
     else:
-        incident.event_set.create(kind=Event.Kind.LOWERED, at=at, text=text)
+        incident.event_set.create(kind=Event.Kind.LOWERED, at=at, text=text, severity=severity)
     _changed(alert)
 
 
@@ -199,7 +198,13 @@ def _tell(
     by: User | None = None,
 ) -> None:
     """Write the line of history and queue the notifications of it, in this transaction."""
-    incident.event_set.create(kind=kind, at=at, text=text[:400], by=by.pk if by else None)
+    incident.event_set.create(
+        kind=kind,
+        at=at,
+        text=text[:400],
+        by=by.pk if by else None,
+        severity=incident.severity,
+    )
     dispatch.queue(incident, transition, at)
     live.announce_on_commit("incident", incident.pk)
 

@@ -109,6 +109,11 @@ class Rule(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def limits(self) -> list[tuple[str, float]]:
+        """Severities with their limits, the mildest first."""
+        return [(one.value, self.thresholds[one]) for one in Severity if one in self.thresholds]
+
     def clean(self) -> None:
         """Errors by field; what a form and the API both ask."""
         found: dict[str, str] = {}
@@ -240,6 +245,9 @@ class Event(models.Model):
     at = models.DateTimeField()
     by = models.BigIntegerField(null=True, blank=True, help_text="Empty: the rule, or a key.")
     text = models.CharField(max_length=400, blank=True)
+    severity = models.CharField(
+        max_length=8, choices=Severity.choices, blank=True, help_text="The incident's since then."
+    )
 
     class Meta:
         ordering = ["at", "pk"]

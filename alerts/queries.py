@@ -77,7 +77,7 @@ def dressed(found: QuerySet[Incident]) -> list[Incident]:
     return rows
 
 
-_SAYS_WHAT = (Event.Kind.OPENED, Event.Kind.RAISED, Event.Kind.REOPENED)
+_SAYS_WHAT = (Event.Kind.OPENED, Event.Kind.RAISED, Event.Kind.LOWERED, Event.Kind.REOPENED)
 
 
 def history(row: Incident) -> list[dict[str, Any]]:
@@ -89,7 +89,7 @@ def history(row: Incident) -> list[dict[str, Any]]:
             "kind": event.kind,
             "text": event.text or event.get_kind_display().capitalize(),
             "by": people.get(event.by or 0),
-            "severity": row.severity if event.kind in _SAYS_WHAT else "",
+            "severity": event.severity if event.kind in _SAYS_WHAT else "",
         }
         for event in row.event_set.all()
     ]

@@ -68,6 +68,7 @@ def incident(request: TenantRequest, pk: int) -> HttpResponse:
         "incident": row,
         "alerts": alerts,
         "figures": evidence.figures(alerts),
+        "advice": evidence.advice(alerts),
         "lines": evidence.lines(request.tenant.pk, alerts),
         "charts": evidence.charts(alerts),
         "history": queries.history(row),

@@ -8,7 +8,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_GET, require_http_methods
+from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts import keys
 from accounts.access import TenantRequest, audit, fetch, permit
@@ -49,12 +49,12 @@ def _progress(token: Key) -> dict[str, Any]:
     }
 
 
-@require_GET
+@require_safe
 def install_script(request: HttpRequest) -> HttpResponse:
     return HttpResponse(install.script(), content_type="text/x-shellscript; charset=utf-8")
 
 
-@require_GET
+@require_safe
 def install_wheel(request: HttpRequest, name: str) -> HttpResponse:
     found = install.wheel()
     if name != found.name:

@@ -16,7 +16,8 @@ fail() { printf '%s\n' "sentinella: $*" >&2; exit 1; }
 
 [ "$#" -eq 1 ] || fail "give the token of “Add a server” as the only argument"
 [ "$(id -u)" -eq 0 ] || fail "run this as root"
-command -v systemctl >/dev/null 2>&1 || fail "this script needs systemd; see the agent's documentation for other ways"
+[ -d /run/systemd/system ] || fail "this server does not run systemd; docs/agent.md says how to run the agent by hand. The token is not spent."
+command -v curl >/dev/null 2>&1 || fail "needs curl"
 
 PYTHON=''
 for candidate in python3 python3.13 python3.12 python3.11 python3.10 python3.9 python3.8; do
