@@ -61,9 +61,8 @@ def test_a_stranger_signs_up_and_has_a_tenant_of_their_own_within_a_second(
     expect(page.get_by_role("row", name=re.compile(email))).to_contain_text("Owner")
 
 
-def test_a_second_organization_of_the_same_name_gets_an_address_of_its_own(
-    visit, product, organization
-):
+def test_a_second_organization_of_the_same_name_gets_an_address_of_its_own(visit, product):
+    organization = product.bootstrap(f"twice-{uuid.uuid4().hex[:6]}")
     visitor = visit()
     visitor.sign_in(product, organization.email)
     visitor.page.goto(f"{product.url}/home/?all")
