@@ -15,7 +15,6 @@ import pytest
 from django.conf import settings
 from playwright.sync_api import Page, Route, expect, sync_playwright
 
-from tests.e2e.product import until
 from tests.site.test_look_scenes import SCENES, _shell_of_the_scene, draw  # noqa: F401  a fixture
 
 pytestmark = pytest.mark.e2e
@@ -132,11 +131,7 @@ def site(browser: Any) -> Iterator[Site]:
 def test_a_hint_refetches_what_shows_that_kind_and_nothing_else(site: Site) -> None:
     site.open("dashboard")
     expect(site.page.locator("[data-live-chip]")).to_have_text("Live")
-    until(
-        lambda: site.page.evaluate("1") and site.times("fragment=fleet"),
-        10,
-        "what changed before the socket was open is asked for",
-    )
+    _until(lambda: site.times("fragment=fleet") > 0, site.page)  # what changed before it was live
     site.answers["fragment=state"] = "<h1>All is well</h1>"
     before = site.times("fragment=fleet")
     site.hint("incident")
