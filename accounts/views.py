@@ -9,6 +9,7 @@ from allauth.account.utils import perform_login
 from allauth.account.views import SignupView as AllauthSignupView
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
@@ -213,6 +214,7 @@ def _keys_page(
 @require_POST
 @never_cache
 @permit(Role.ADMIN)
+@transaction.atomic
 def issue_key(request: TenantRequest) -> HttpResponse:
     """Answers with the secret on the page itself: it is shown this once and kept nowhere."""
     form = KeyForm(request.POST)
@@ -229,6 +231,7 @@ def issue_key(request: TenantRequest) -> HttpResponse:
 
 
 @require_POST
+@transaction.atomic
 def revoke_key(request: TenantRequest, pk: int) -> HttpResponse:
     key = fetch(request, Key.objects.filter(tenant=request.tenant), Role.ADMIN, pk=pk)
     keys.revoke(key, timezone.now())

@@ -170,6 +170,7 @@ class Incident(models.Model):
         ordering = ["-pk"]
         indexes = [
             models.Index(fields=["-opened_at"], name="incident_newest"),
+            models.Index(fields=["-resolved_at"], name="incident_closed"),
             models.Index(fields=["opened_at"], condition=Q(resolved_at=None), name="incident_open"),
         ]
         constraints = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
@@ -20,6 +21,7 @@ from sentinel_site.kit.problems import NotFound
 @require_http_methods(["GET", "POST"])
 @never_cache
 @permit(Role.ADMIN)
+@transaction.atomic
 def add_server(request: TenantRequest) -> HttpResponse:
     """POST makes the install line, whose token works once; the dialog then waits for the server."""
     if request.GET.get("fragment") == "waiting":

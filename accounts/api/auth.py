@@ -74,7 +74,3 @@ class AtLeastAdmin(AtLeast):
     """Keys, members and notification channels: all see them, admins change them."""
 
     write = Role.ADMIN
-
-
-class OnlyAdmin(AtLeast):
-    read = write = Role.ADMIN

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 from drf_spectacular.utils import OpenApiResponse, extend_schema
@@ -75,6 +76,7 @@ class KeyViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSe
         return queries.keys(access_of(self.request).tenant)
 
     @extend_schema(request=NewKeySerializer, responses={201: IssuedKeySerializer})
+    @transaction.atomic
     def create(self, request: Request) -> Response:
         form = NewKeySerializer(data=request.data)
         form.is_valid(raise_exception=True)
@@ -90,6 +92,7 @@ class KeyViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSe
         return Response({**KeySerializer(key).data, "key": text}, status=status.HTTP_201_CREATED)
 
     @extend_schema(responses={204: OpenApiResponse(description="It ends within 30 seconds.")})
+    @transaction.atomic
     def destroy(self, request: Request, pk: str) -> Response:
         key = self.get_object()
         keys.revoke(key, timezone.now())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.db import transaction
 from django.db.models import QuerySet
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import mixins
@@ -59,6 +60,7 @@ class ServerViewSet(
         host = asked.get("host", "").replace("\0", "�")  # which no host name has
         return queryset.filter(host__icontains=host) if host else queryset
 
+    @transaction.atomic
     def perform_update(self, serializer: BaseSerializer[Any]) -> None:
         server = serializer.save()
         audit(access_of(self.request), "server.classified", server)
@@ -71,12 +73,15 @@ class CloudGroupViewSet(ModelViewSet[CloudGroup]):
     serializer_class = CloudGroupSerializer
     pagination_class = NewestFirst
 
+    @transaction.atomic
     def perform_create(self, serializer: BaseSerializer[Any]) -> None:
         audit(access_of(self.request), "group.added", serializer.save())
 
+    @transaction.atomic
     def perform_update(self, serializer: BaseSerializer[Any]) -> None:
         audit(access_of(self.request), "group.changed", serializer.save())
 
+    @transaction.atomic
     def perform_destroy(self, instance: CloudGroup) -> None:
         audit(access_of(self.request), "group.deleted", instance)
         instance.delete()
