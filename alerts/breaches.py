@@ -23,7 +23,10 @@ GONE = timedelta(minutes=15)
 
 @dataclass(frozen=True)
 class Reading:
-    """One number that a rule looks at, and whose it is. `explained` goes before the limit."""
+    """One number that a rule looks at, and whose it is. `explained` goes before the limit.
+
+    `taken_at` is the time of its newest point: a rule holds from then, not from when it is seen.
+    """
 
     server: int
     value: float
@@ -32,6 +35,7 @@ class Reading:
     unit: str = ""
     explained: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
+    taken_at: datetime | None = None
 
 
 def fingerprint(rule: Rule, server: int, tags: Mapping[str, str]) -> str:
@@ -76,7 +80,8 @@ def settle(readings: Mapping[Rule, Iterable[Reading]], at: datetime) -> None:
                     incidents.recover(alert, reading.value, at)
                 continue
             if waiting is None:
-                waiting = Pending(rule=rule, fingerprint=name, since=at)
+                since = min(reading.taken_at or at, at)
+                waiting = Pending(rule=rule, fingerprint=name, since=since)
                 begun.append(waiting)
             if alert is not None:
                 alert.count += 1

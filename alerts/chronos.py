@@ -86,6 +86,7 @@ def _measured(tenant_id: int, at: datetime, ask: Question) -> list[Reading]:
             unit=unit,
             explained=f"{what} is {number(one.value, unit)}",
             tags=dict(one.tags),
+            taken_at=datetime.fromtimestamp(one.last / 1000, UTC),
         )
         for one in found
     ]

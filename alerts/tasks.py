@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
-from math import floor
 
 from celery import shared_task
-from django.conf import settings
 from django.utils import timezone
 
 from accounts import timers
@@ -24,11 +22,10 @@ EXPIRES = 60
 def evaluate_due() -> None:
     """Claim the tenants with new data or a timer due and send them out in shards."""
     now = timezone.now()
-    at = slot(now)
-    schemas = timers.claim_due(now, queries.active_tenants(now), at + evaluation.CLAIM)
+    schemas = timers.claim_due(now, queries.active_tenants(now), now + evaluation.CLAIM)
     for start in range(0, len(schemas), SHARD):
         shard = schemas[start : start + SHARD]
-        evaluate.apply_async((shard, at.isoformat()), expires=EXPIRES)
+        evaluate.apply_async((shard, now.isoformat()), expires=EXPIRES)
     heartbeat.beat(now)
 
 
@@ -41,9 +38,3 @@ def evaluate(schemas: list[str], at: str) -> None:
 @shared_task
 def notify(schemas: list[str]) -> None:
     for_each_tenant(schemas, lambda: dispatch.deliver_due(timezone.now()))
-
-
-def slot(now: datetime) -> datetime:
-    """The last multiple of the tick: evaluations are a tick apart, and none is ahead of time."""
-    tick = settings.TICK.total_seconds()
-    return datetime.fromtimestamp(floor(now.timestamp() / tick) * tick, UTC)

@@ -60,6 +60,14 @@ def test_a_rule_must_hold_long_enough(server):
     assert Alert.objects.get().opened_at == NOON + 20 * SECOND
 
 
+def test_a_rule_holds_from_the_point_not_from_when_it_was_seen(server):
+    rule = make_rule(hold=20 * SECOND)
+    late = Reading(server.pk, 90, "system", "cpu", taken_at=NOON - 4 * SECOND)
+    breaches.settle({rule: [late]}, NOON)
+    breaches.settle({rule: [late]}, NOON + 16 * SECOND)
+    assert Alert.objects.count() == 1
+
+
 def test_a_good_value_in_between_starts_the_wait_anew(server):
     rule = make_rule(hold=20 * SECOND)
     read(rule, server, 90, NOON)
