@@ -14,7 +14,7 @@ from accounts.models import Tenant
 from alerts import breaches, live
 from alerts.breaches import Reading
 from alerts.models import Alert, Pending, Rule
-from alerts.wording import number, span, subject_of, unit_of
+from alerts.wording import number, span, subject_of
 from clouds import servers
 from clouds.models import Server
 from metrics import queries
@@ -74,7 +74,7 @@ def _measured(tenant_id: int, at: datetime, ask: Question) -> list[Reading]:
         agg=ask.aggregation,
         tags=dict(ask.tags),
     )
-    unit = unit_of(ask.measurement, ask.field) if ask.aggregation != "count" else ""
+    unit = queries.unit_of(ask.measurement, ask.field, ask.aggregation)
     label = Rule.Aggregation(ask.aggregation).label
     what = f"{label} of {ask.measurement} {ask.field} over {span(ask.window)}"
     return [

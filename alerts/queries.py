@@ -54,7 +54,7 @@ def dressed(found: QuerySet[Incident]) -> list[Incident]:
     """Incidents with what pages say of them.
 
     `acknowledged_by` is a person, or words for a program; `server` the one that all its alerts
-    are on; `cause` what was first seen; `alert_count`.
+    are on; `seen` what was last said of it; `alert_count`.
     """
     alerts = Alert.objects.select_related("server__group", "rule").order_by("pk")
     rows = list(
@@ -69,7 +69,7 @@ def dressed(found: QuerySet[Incident]) -> list[Incident]:
         said = [event.text for event in row.event_set.all() if event.kind in _SAYS_WHAT]
         dress: Any = row
         dress.server = servers.pop() if len(servers) == 1 else None
-        dress.cause = said[-1] if said else ""
+        dress.seen = said[-1] if said else ""
         dress.alert_count = len(row.alert_set.all())
         dress.acknowledged_by = (
             people.get(row.taken_by or 0, "a program") if row.acknowledged_at else None

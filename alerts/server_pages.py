@@ -28,6 +28,7 @@ from metrics import queries as metrics
 from metrics.views import search_context
 from sentinel_site.kit.fragments import fragment
 from sentinel_site.kit.problems import NotFound
+from sentinel_site.kit.templatetags.ui import bytes_
 
 TABS = ("overview", "alerts", "vitals", "services", "logs")
 RANGES = (3600, 21_600, 86_400, 604_800, 2_592_000)
@@ -332,7 +333,7 @@ def _now(tenant_id: int, row: Server) -> list[dict[str, Any]]:
             {
                 "label": label,
                 "percent": value.value,
-                "note": f"{_size(used.value)} of {_size(total.value)}" if used and total else "",
+                "note": f"{bytes_(used.value)} of {bytes_(total.value)}" if used and total else "",
                 "at": value.at,
                 "warning": WARNING_AT,
                 "critical": CRITICAL_AT,
@@ -396,11 +397,3 @@ def _chart_url(row: Server, measurement: str, fields: str, span: int) -> str:
 def _events_url(row: Server | None = None, span: int = DAY_SECONDS) -> str:
     query = {"server": row.pk, "range": span} if row else {"range": span}
     return f"{reverse('metrics:events-per-hour')}?{urlencode(query)}"
-
-
-def _size(value: float) -> str:
-    for name in ("B", "KB", "MB", "GB"):
-        if value < 1024:
-            return f"{value:.3g} {name}"
-        value /= 1024
-    return f"{value:.3g} TB"

@@ -9,21 +9,14 @@ from datetime import timedelta
 _TELLING = ("mount", "device", "interface", "subject")
 
 
-def unit_of(measurement: str, field: str) -> str:
-    """`percent`, `bytes` or nothing, by the field's name."""
-    if field.endswith("percent") or (measurement == "cpu" and field != "count"):
-        return "percent"
-    if field.endswith("bytes") or (measurement in ("memory", "swap", "disk") and field != "inodes"):
-        return "bytes"
-    return ""
-
-
 def number(value: float, unit: str = "") -> str:
     """`93.4 %`, `1.2 GiB`, `12`."""
     if unit == "percent":
         return f"{value:.1f} %"
     if unit == "seconds":
         return span(timedelta(seconds=value))
+    if unit == "bytes_per_second":
+        return f"{number(value, 'bytes')}/s"
     if unit == "bytes":
         size = abs(value)
         for name in ("B", "KiB", "MiB", "GiB", "TiB"):

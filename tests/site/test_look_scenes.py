@@ -80,7 +80,7 @@ def make_incident(pk: int, title: str, severity: str, **changes: Any) -> Row:
             "pk": pk,
             "title": title,
             "severity": severity,
-            "cause": "",
+            "seen": "",
             "opened_at": NOW - 14 * MINUTE,
             "resolved_at": None,
             "acknowledged_by": None,
@@ -96,7 +96,7 @@ RABBIT = make_incident(
     318,
     "RabbitMQ is down on ctl-1",
     "critical",
-    cause="The kernel killed RabbitMQ for lack of memory. Its queue notifications.info had grown "
+    seen="The kernel killed RabbitMQ for lack of memory. Its queue notifications.info had grown "
     "to 1.9 million messages.",
     alert_count=98,
 )
@@ -104,7 +104,7 @@ SILENT = make_incident(
     317,
     "cmp-7 has been silent for 6 min",
     "warning",
-    cause="Last report 03:20:04. Its neighbours report as usual.",
+    seen="Last report 03:20:04. Its neighbours report as usual.",
     acknowledged_by=BOB,
     acknowledged_at=NOW - 3 * MINUTE,
     server=CMP_7,
@@ -114,7 +114,7 @@ FULL = make_incident(
     316,
     "sto-3 fills up: /var/lib/ceph above 90 %",
     "error",
-    cause="/var/lib/ceph at 91 %, threshold 90 %.",
+    seen="/var/lib/ceph at 91 %, threshold 90 %.",
     server=STO_3,
     opened_at=NOW - timedelta(hours=6, minutes=21),
 )
