@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from django.db.models import DateTimeField, ExpressionWrapper, F, Min
+
 from alerts import incidents
 from alerts.models import Alert, Pending, Rule, Severity
 from alerts.thresholds import Limits, judge
@@ -116,6 +118,17 @@ def settle(readings: Mapping[Rule, Iterable[Reading]], at: datetime) -> None:
     Pending.objects.bulk_create(begun, ignore_conflicts=True)
     Pending.objects.filter(pk__in=ended).delete()
     Alert.objects.bulk_update(counted, ["count", "value", "limit", "breached_at"], batch_size=500)
+
+
+def next_to_hold(at: datetime) -> datetime | None:
+    """When the next breach that has begun will have lasted as long as its rule demands."""
+    waiting = Pending.objects.filter(rule__enabled=True).annotate(
+        holds_at=ExpressionWrapper(F("since") + F("rule__hold"), output_field=DateTimeField())
+    )
+    found: datetime | None = waiting.filter(holds_at__gt=at).aggregate(first=Min("holds_at"))[
+        "first"
+    ]
+    return found
 
 
 def _explain(rule: Rule, reading: Reading, limit: float) -> str:

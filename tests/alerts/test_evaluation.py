@@ -19,6 +19,7 @@ from clouds.models import Server
 from metrics import ingest
 from metrics import queries as metrics
 from metrics.batch import Batch, Event, Point, Report, State
+from sentinel_site.celery import app as celery_app
 from sentinel_site.kit import listening
 from sentinel_site.kit.redis_client import client as redis_client
 from sentinel_site.kit.tenancy import in_schema
@@ -239,6 +240,56 @@ def test_silence_is_noticed_though_nobody_looked_while_it_began(acme, rules):
     assert timers.claim_due(later, [], later + evaluation.CLAIM) == [acme.schema_name]
     evaluation.evaluate(later)
     assert Alert.objects.get().title == "Server silent"
+
+
+@pytest.fixture
+def asked():
+    """The evaluations that were asked for at an instant: (schemas, slot, when it may begin)."""
+    with celery_app.connection_for_read() as connection:
+        queue = connection.SimpleQueue("celery")
+        queue.clear()
+
+        def take() -> list[tuple[list[str], datetime, datetime]]:
+            found = []
+            while True:
+                try:
+                    message = queue.get(block=False)
+                except queue.Empty:
+                    return found
+                message.ack()
+                (schemas, slot), _, _ = message.payload
+                eta = datetime.fromisoformat(message.headers["eta"])
+                found.append((schemas, datetime.fromisoformat(slot), eta))
+
+        yield take
+        queue.clear()
+
+
+def test_a_breach_that_will_hold_before_the_next_tick_is_looked_at_when_it_holds(
+    acme, rules, asked
+):
+    make_rule(hold=20 * SECOND, window=MINUTE)
+    send(acme, NOW, cpu(99))
+    evaluation.evaluate(NOW + SECOND)
+    assert asked() == [], "nothing that a tick would not see in time"
+    evaluation.evaluate(NOW + 16 * SECOND)
+    ((schemas, slot, eta),) = asked()
+    assert schemas == [acme.schema_name]
+    assert slot == eta == NOW + 20 * SECOND + evaluation.MOMENT
+    assert not Alert.objects.exists()
+    evaluation.evaluate(slot)
+    assert Alert.objects.get().title.startswith("Busy")
+    assert asked() == [], "what holds is not waited for any more"
+
+
+def test_silence_between_two_ticks_is_seen_when_it_begins(acme, rules, asked):
+    Rule.objects.create(name="Server silent", kind="silence", thresholds={"critical": 0})
+    send(acme, NOW, cpu(1))
+    evaluation.evaluate(NOW + 58 * SECOND)
+    ((_, slot, _),) = asked()
+    evaluation.evaluate(slot)
+    assert Alert.objects.get().title == "Server silent"
+    assert slot - NOW < MINUTE + SECOND
 
 
 def test_an_evaluation_that_was_lost_is_due_again(acme, rules):
