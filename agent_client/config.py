@@ -47,15 +47,21 @@ class Service:
 
 @dataclasses.dataclass(frozen=True)
 class LogSource:
-    """Log files to follow. Events below `level` are read and not sent.
+    """A log to follow. Events below `level` are read and not sent.
 
-    `tail` is how many bytes before its end a file is taken up when it is met for the first time.
+    `kind` says what `pattern` is: "file", a path with wildcards; "journal", a systemd unit's name;
+    "container", a container's log file (Docker's json-file or CRI's form; with wildcards) or its
+    id. `format` names one of `logformats.FORMATS` where the lines alone leave it open; empty means
+    by the lines. `tail` is how many bytes before its end a file is taken up when it is met for the
+    first time.
     """
 
     pattern: str
     service: str
     level: str = "warning"
     tail: int = 64 * 1024
+    kind: str = "file"
+    format: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

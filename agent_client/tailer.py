@@ -55,6 +55,8 @@ _SETTLED_AFTER = 1.0
 _ABANDONED_AFTER = 5.0
 #: How long the position of a vanished file is kept, should the file come back.
 _FORGET_AFTER = 3600.0
+#: The same for files that nobody asks for any more: a service may come back.
+_FORGET_UNFOLLOWED_AFTER = 7 * 86_400.0
 
 _ROTATED = re.compile(r"[.-](?:\d[\dT:._Z-]*|old|bak|prev)$")
 _ROTATED_DATE = re.compile(r"[.-](?:\d{8}[\dT:._Z-]*|\d{1,3})$")
@@ -82,6 +84,8 @@ class Position:
     main: bool = True
     #: When the file was found to be gone; None while it is there.
     gone_at: float | None = None
+    #: Since when no source asks for it; None while one does.
+    unfollowed_at: float | None = None
 
     @property
     def key(self) -> Key:
@@ -116,6 +120,8 @@ class Poll:
     drained: dict[Key, tuple[int, int]]
     #: `changes` holds every position, not only the changed ones.
     whole: bool
+    #: The part of `changes` that comes of following other sources.
+    taken_up: Mapping[str, str | None]
 
 
 @dataclasses.dataclass
@@ -173,36 +179,62 @@ class _Budget:
 
 
 class Tailer:
-    """All the log files of one agent. Not safe for use from several threads."""
+    """All log files of one agent; only `follow` and `set_levels` may come from other threads."""
 
     def __init__(self, sources: Sequence[LogSource], stored: Mapping[str, str]) -> None:
-        self._sources = tuple(sources)
+        #: What is asked for, and what of it the last look took up: the same list, or another.
+        self._wanted: Sequence[LogSource] = list(sources)
+        self._sources: Sequence[LogSource] = []
+        self._levels: Mapping[str, str] = {}
         self._clock = logformats.Clock()
         self._positions: dict[Key, Position] = {}
         self._patterns: set[str] = set()
+        #: What is known of files and patterns that no source asks for now.
+        self._parked: dict[Key, Position] = {}
+        self._parked_patterns: dict[str, float | None] = {}
+        self._taken_up: dict[str, str | None] = {}
         self._open: dict[tuple[int, int], BinaryIO] = {}
         self._drained: dict[Key, tuple[int, int]] = {}
         self._turn = 0
         self._store_all = False
         self.states: dict[str, FileState] = {}
         self.gaps = 0
-        wanted = {source.pattern for source in sources}
-        self._obsolete: list[str] = []
         for name, value in stored.items():
-            if name.startswith("pattern:"):
-                if name[len("pattern:") :] in wanted:
-                    self._patterns.add(name[len("pattern:") :])
-                else:
-                    self._obsolete.append(name)
-            elif name.startswith("file:"):
+            kind, _, rest = name.partition(":")
+            if kind == "pattern":
+                self._parked_patterns[rest] = None if value == "1" else float(value)
+            elif kind == "file":
                 position = Position(**json.loads(value))
-                if self._source_of(position.path) is None:
-                    self._obsolete.append(name)
-                else:
-                    self._positions[position.key] = position
+                self._parked[position.key] = position
+
+    def follow(self, sources: Sequence[LogSource]) -> None:
+        """Follow these sources from the next look on, and no others.
+
+        Positions stay: a file that is asked for again within a week goes on where it was left.
+        Where several sources name one file, the first counts.
+        """
+        self._wanted = list(sources)
+
+    def set_levels(self, levels: Mapping[str, str]) -> None:
+        """Send other levels than the sources say, by service; "" means every service.
+
+        What was set before ends, so `set_levels({})` goes back to what the sources say. Only lines
+        read from now on count. Raises ValueError on a level that is none.
+        """
+        for level in levels.values():
+            if level not in LEVELS:
+                raise ValueError(f"level {level!r} is none of {', '.join(LEVELS)}")
+        self._levels = dict(levels)
+
+    def level_of(self, source: LogSource) -> str:
+        """The level that counts for a source now."""
+        levels = self._levels
+        return levels.get(source.service) or levels.get("") or source.level
 
     def poll(self, now: float, events: int = 2000, size: int = 8 * 1024 * 1024) -> Poll:
         """Read what is new, at most so many events and bytes. `now` is in Unix seconds."""
+        if self._sources is not self._wanted:
+            self._take_up(self._wanted, now)
         whole = self._store_all
         budget = _Budget(events, size)
         entries: list[Entry] = []
@@ -219,19 +251,24 @@ class Tailer:
         changes: dict[str, str | None] = {
             _name(key): None for key in self._positions if key not in positions
         }
-        changes.update(dict.fromkeys(self._obsolete))
+        taken_up = dict(self._taken_up)
+        if whole:
+            taken_up.update(self._parked_as_stored())
+        changes = {**taken_up, **changes}
         for key, position in positions.items():
             if whole or self._positions.get(key) != position:
-                changes[_name(key)] = json.dumps(dataclasses.asdict(position))
+                changes[_name(key)] = _stored(position)
         met = patterns if whole else patterns - self._patterns
         changes.update({"pattern:" + pattern: "1" for pattern in met})
-        return Poll(entries, changes, more, positions, patterns, drained, whole)
+        return Poll(entries, changes, more, positions, patterns, drained, whole, taken_up)
 
     def accept(self, poll: Poll) -> None:
         """The poll is stored: go on from there."""
         self._positions = poll.positions
         self._patterns = poll.patterns
-        self._obsolete = []
+        for name, value in poll.taken_up.items():
+            if self._taken_up.get(name, "") == value:
+                del self._taken_up[name]
         self._store_all = self._store_all and not poll.whole
         for entry in poll.entries:
             if entry.path in self.states:
@@ -251,6 +288,56 @@ class Tailer:
         for file in self._open.values():
             file.close()
         self._open.clear()
+
+    # What is asked for
+
+    def _take_up(self, sources: Sequence[LogSource], now: float) -> None:
+        """Sort what is known by whether these sources ask for it, and forget what none did long."""
+        self._sources = sources
+        known, patterns = {**self._parked, **self._positions}, dict(self._parked_patterns)
+        patterns.update(dict.fromkeys(self._patterns))
+        self._parked, self._positions = {}, {}
+        self._parked_patterns, self._patterns = {}, set()
+        for key, position in known.items():
+            if self._source_of(position.path) is not None:
+                self._positions[key] = kept = dataclasses.replace(position, unfollowed_at=None)
+            else:
+                since = now if position.unfollowed_at is None else position.unfollowed_at
+                if now - since > _FORGET_UNFOLLOWED_AFTER:
+                    self._taken_up[_name(key)] = None
+                    continue
+                self._parked[key] = kept = dataclasses.replace(position, unfollowed_at=since)
+            if kept != position:
+                self._taken_up[_name(key)] = _stored(kept)
+        wanted = {source.pattern for source in sources}
+        for pattern, left_at in patterns.items():
+            if pattern in wanted:
+                self._patterns.add(pattern)
+                self._taken_up.pop("pattern:" + pattern, None)
+                if left_at is not None:
+                    self._taken_up["pattern:" + pattern] = "1"
+            elif left_at is not None and now - left_at > _FORGET_UNFOLLOWED_AFTER:
+                self._taken_up["pattern:" + pattern] = None
+            else:
+                self._parked_patterns[pattern] = now if left_at is None else left_at
+                if left_at is None:
+                    self._taken_up["pattern:" + pattern] = str(now)
+        for inode in {key[1:] for key in self._parked} & set(self._open):
+            self._open.pop(inode).close()
+        self._drained = {key: seen for key, seen in self._drained.items() if key in self._positions}
+        self.states = {
+            path: state
+            for path, state in self.states.items()
+            if path in wanted or self._source_of(path) is not None
+        }
+
+    def _parked_as_stored(self) -> dict[str, str | None]:
+        stored: dict[str, str | None] = {
+            _name(key): _stored(position) for key, position in self._parked.items()
+        }
+        for pattern, left_at in self._parked_patterns.items():
+            stored["pattern:" + pattern] = "1" if left_at is None else str(left_at)
+        return stored
 
     # What is there
 
@@ -589,7 +676,8 @@ class Tailer:
             if handle is None:
                 continue
             rotated = at < len(files) - 1 or not file.main
-            reader = _Reader(handle, position, file, self._clock, now, rotated)
+            lowest = LEVELS.index(self.level_of(file.source))
+            reader = _Reader(handle, position, file, self._clock, now, rotated, lowest)
             before = len(entries)
             try:
                 after = reader.read(entries, budget)
@@ -626,6 +714,7 @@ class _Reader:
         clock: logformats.Clock,
         now: float,
         rotated: bool,
+        lowest: int,
     ) -> None:
         self._handle = handle
         self._position = position
@@ -640,7 +729,7 @@ class _Reader:
         age = now - status.st_mtime
         self._settled = rotated or still or age >= _SETTLED_AFTER
         self._abandoned = rotated and (still or age >= _ABANDONED_AFTER)
-        self._lowest = LEVELS.index(file.source.level)
+        self._lowest = lowest
         self.stopped_early = False
 
     def read(self, entries: list[Entry], budget: _Budget) -> Position | None:
@@ -888,6 +977,10 @@ def _number(name: str) -> int:
 
 def _name(key: Key) -> str:
     return f"file:{key[0]}:{key[1]}:{key[2]}"
+
+
+def _stored(position: Position) -> str:
+    return json.dumps(dataclasses.asdict(position))
 
 
 def _bytes(handle: BinaryIO, start: int, length: int) -> bytes:

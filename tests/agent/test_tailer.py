@@ -312,3 +312,69 @@ def test_an_unreadable_file_is_said_with_the_mend(follower: Follower, logs: Path
     assert "setfacl" in state.detail
     (logs / "a.log").chmod(0o600)
     assert follower.all() == ["secret"]
+
+
+def test_other_sources_may_be_followed_while_running(follower: Follower, logs: Path) -> None:
+    other = LogSource(str(logs / "b.txt"), "glance", "debug")
+    append(logs / "a.log", "one\n")
+    assert follower.all() == ["one"]
+    append(logs / "b.txt", "".join(f"old {n}\n" for n in range(3)))
+    follower.tailer.follow([other])
+    append(logs / "a.log", "not asked for\n")
+    assert follower.all() == ["old 0", "old 1", "old 2"]
+    assert set(follower.tailer.states) == {str(logs / "b.txt")}
+    append(logs / "b.txt", "two\n")
+    follower.tailer.follow([*follower.sources, other])
+    assert follower.all() == ["not asked for", "two"]
+
+
+def test_what_is_asked_for_again_goes_on_where_it_was_left(follower: Follower, logs: Path) -> None:
+    append(logs / "a.log", "one\n")
+    assert follower.all() == ["one"]
+    follower.tailer.follow([])
+    assert follower.all() == []
+    append(logs / "a.log", "two\n")
+    append(logs / "new.log", "three\n")
+    follower.tailer.close()
+    follower.tailer = Tailer([], dict(follower.stored))  # until discovery has found them again
+    assert follower.all() == []
+    follower.tailer.follow(follower.sources)
+    assert sorted(follower.all()) == ["three", "two"]
+
+
+def test_what_nobody_asked_for_in_a_week_is_forgotten(follower: Follower, logs: Path) -> None:
+    append(logs / "a.log", "one\n")
+    assert follower.all() == ["one"]
+    follower.tailer.follow([])
+    follower.look()
+    assert len(follower.stored) == 2
+    follower.tailer.close()
+    follower.tailer = Tailer([], dict(follower.stored))
+    follower.keep(follower.tailer.poll(time.time() + 8 * 86_400))
+    assert follower.stored == {}
+
+
+def test_positions_survive_a_lost_spool_also_of_what_is_not_followed(
+    follower: Follower, logs: Path
+) -> None:
+    append(logs / "a.log", "one\n")
+    assert follower.all() == ["one"]
+    follower.tailer.follow([])
+    follower.look()
+    before = dict(follower.stored)
+    follower.stored.clear()
+    follower.tailer.store_all()
+    follower.look()
+    assert follower.stored == before
+
+
+def test_levels_may_change_for_a_while(follower: Follower, logs: Path) -> None:
+    line = "2026-11-22 10:00:00.000 1 {} nova [-] {}\n"
+    follower.tailer.set_levels({"": "warning", "nova": "error"})
+    append(logs / "a.log", line.format("WARNING", "left out") + line.format("ERROR", "sent"))
+    assert follower.all() == ["sent"]
+    follower.tailer.set_levels({})
+    append(logs / "a.log", line.format("DEBUG", "all of it"))
+    assert follower.all() == ["all of it"]
+    with pytest.raises(ValueError, match="loud"):
+        follower.tailer.set_levels({"nova": "loud"})
