@@ -15,7 +15,7 @@ import time
 from typing import Any, Callable, Iterator, Mapping, Sequence
 
 from agent_client import config as configuration
-from agent_client.collector import Panel, Points
+from agent_client.collector import Panel, Points, kept
 from agent_client.collectors import COLLECTORS
 from agent_client.collectors.own import Own, resident_bytes
 from agent_client.config import Config
@@ -69,7 +69,10 @@ class Agent:
         self.id = configuration.agent_id(config.state_dir)
         self.spool = Spool(config.state_dir, config.spool_max_bytes, config.spool_max_age)
         self._own = Own(config, self.spool)
-        self.panel = Panel([*(kind(config) for kind in COLLECTORS), self._own])
+        self.panel = Panel(
+            [kind(config) for kind in COLLECTORS if config.collectors.get(kind.name, True)]
+            + [self._own]
+        )
         self.tailer = Tailer(config.logs, self.spool.positions())
         self.sender = Sender(config, self.spool)
         self._specs: dict[str, Any] | None = None
@@ -168,6 +171,7 @@ class Agent:
         began = time.monotonic()
         at = self._clock()
         points = self.panel.collect(self.config.interval * _SHARE_COLLECTING)
+        points.points = kept(self.config.drops, points.points)
         try:
             self._store(at, points, began)
             self._problem = ""

@@ -78,11 +78,7 @@ def _run(options: argparse.Namespace) -> int:
     if not config.server or not config.key:
         missing = "server" if not config.server else "key"
         raise ConfigError(f"no {missing} is configured: `sentinella enrol --server URL --token …`")
-    logging.basicConfig(
-        level=config.log_level,
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-        stream=sys.stderr,
-    )
+    _log_to(config)
     for warning in config.warnings:
         logging.getLogger("sentinella").warning("%s", warning)
     try:
@@ -98,10 +94,23 @@ def _run(options: argparse.Namespace) -> int:
         return _say(str(error), 1)
 
 
+def _log_to(config: Config) -> None:
+    """Log to the file that is configured, else to standard error as systemd wants it."""
+    handler: logging.Handler = logging.StreamHandler(sys.stderr)
+    if config.log_file:
+        from logging.handlers import WatchedFileHandler  # a megabyte that few need
+
+        try:  # one that logrotate moves away is made anew
+            handler = WatchedFileHandler(config.log_file, encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"log_file {config.log_file}: {error.strerror}") from None
+    logging.basicConfig(level=config.log_level, format=config.log_format, handlers=[handler])
+
+
 def _enrol(options: argparse.Namespace) -> int:
     from agent_client.transport import Refused, enrol
 
-    path = getattr(options, "config", None) or configuration.DEFAULT_PATH
+    path = configuration.file_used(getattr(options, "config", None), os.environ)
     known = os.path.exists(path)
     environ = dict(os.environ)
     if options.server:

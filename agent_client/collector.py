@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import logging
 import math
 import threading
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Mapping, Sequence, Union
 from agent_client.wire import MAX_POINTS, Point, ServiceState
 
 if TYPE_CHECKING:
-    from agent_client.config import Config
+    from agent_client.config import Config, Drop
 
 log = logging.getLogger("sentinella.collector")
 
@@ -52,6 +53,28 @@ class Points:
     def warn(self, text: str) -> None:
         """Say that a part could not be measured; the rest of the collector counts."""
         self.warnings.append(text)
+
+
+def kept(drops: Sequence[Drop], points: Sequence[Point]) -> list[Point]:
+    """The points that no rule drops, without the fields that a rule drops."""
+    if not drops:
+        return list(points)
+    left = []
+    for point in points:
+        fields = point.fields
+        for rule in drops:
+            if rule.matches(point.measurement, point.tags):
+                fields = {
+                    name: value
+                    for name, value in fields.items()
+                    if rule.fields
+                    and not any(fnmatch.fnmatchcase(name, one) for one in rule.fields)
+                }
+        if fields:
+            left.append(
+                point if fields is point.fields else dataclasses.replace(point, fields=fields)
+            )
+    return left
 
 
 class Collector:

@@ -301,7 +301,7 @@ class Supervisor:
         ]
 
     def _start_agent(self, port: int, key: str) -> None:
-        config = self.state_dir / "agent" / "agent.ini"
+        config = self.state_dir / "agent" / "agent.toml"
         write_private(config, agent_config(f"http://{LOOPBACK}:{port}", key, self.state_dir))
         command = [sys.executable, "-m", "agent_client.cli", "run", "--config", str(config)]
         self._add("agent", command, patience=3)
@@ -503,26 +503,31 @@ def agent_config(url: str, key: str, state_dir: Path) -> str:
         "agent": {
             "server": url,
             "key": key,
-            "state_dir": state_dir / "agent",
+            "state_dir": str(state_dir / "agent"),
             "interval": AGENT_INTERVAL,
         },
-        "service postgresql": {"project": "postgresql", "process": "postgres"},
-        "service valkey": {"process": "valkey-server"},
-        "service sentinella-web": {"cmdline": "uvicorn sentinel_site"},
-        "service sentinella-worker": {"cmdline": "celery .*worker .*-Q celery"},
-        "service sentinella-notifier": {"cmdline": "celery .*worker .*-Q notify"},
-        "service sentinella-beat": {"cmdline": "celery .*sentinel_site beat"},
-        "log syslog": {"path": "/var/log/syslog, /var/log/messages", "level": "info"},
-        "log postgresql": {"path": log / "postgres.log", "level": "info"},
-        "log valkey": {"path": log / "valkey.log", "level": "info"},
+        "services.postgresql": {"project": "postgresql", "process": ["postgres"]},
+        "services.valkey": {"process": ["valkey-server"]},
+        "services.sentinella-web": {"cmdline": "uvicorn sentinel_site"},
+        "services.sentinella-worker": {"cmdline": "celery .*worker .*-Q celery"},
+        "services.sentinella-notifier": {"cmdline": "celery .*worker .*-Q notify"},
+        "services.sentinella-beat": {"cmdline": "celery .*sentinel_site beat"},
+        "logs.syslog": {"path": ["/var/log/syslog", "/var/log/messages"], "level": "info"},
+        "logs.postgresql": {"path": [str(log / "postgres.log")], "level": "info"},
+        "logs.valkey": {"path": [str(log / "valkey.log")], "level": "info"},
         # each page view is a line in web's log, and each line would refresh open pages
         **{
-            f"log sentinella-{name}": {"path": log / f"{name}.log"}
+            f"logs.sentinella-{name}": {"path": [str(log / f"{name}.log")]}
             for name in ("web", "worker", "notifier")
         },
     }
     return "\n".join(
-        f"[{title}]\n" + "".join(f"{name} = {value}\n" for name, value in options.items())
+        f"[{title}]\n"
+        + "".join(
+            # JSON's numbers, texts and lists of texts are TOML's too
+            f"{name} = {json.dumps(value, ensure_ascii=False)}\n"
+            for name, value in options.items()
+        )
         for title, options in sections.items()
     )
 

@@ -8,7 +8,7 @@ WHEEL_URL='{{ wheel_url }}'
 WHEEL='{{ wheel_name }}'
 SHA256='{{ sha256 }}'
 HOME_DIR=/opt/sentinella
-CONFIG=/etc/sentinella/agent.ini
+CONFIG=/etc/sentinella/agent.toml
 STATE=/var/lib/sentinella
 
 say() { printf '%s\n' "sentinella: $*"; }
@@ -53,7 +53,7 @@ Wants=network-online.target
 After=network-online.target
 
 [Service]
-ExecStart=/opt/sentinella/bin/sentinella run --config /etc/sentinella/agent.ini
+ExecStart=/opt/sentinella/bin/sentinella run --config /etc/sentinella/agent.toml
 Restart=always
 RestartSec=5
 Nice=10

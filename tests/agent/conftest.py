@@ -140,11 +140,11 @@ def write_config(tmp_path: Path, logs: Path) -> Callable[..., Path]:
     """Writes a configuration that watches `logs` and reports to a server."""
 
     def write(server_url: str, interval: float = 1, extra: str = "") -> Path:
-        path = tmp_path / "agent.ini"
+        path = tmp_path / "agent.toml"
         path.write_text(
-            f"[agent]\nserver = {server_url}\nkey = {KEY}\nstate_dir = {tmp_path}/state\n"
+            f'[agent]\nserver = "{server_url}"\nkey = "{KEY}"\nstate_dir = "{tmp_path}/state"\n'
             f"interval = {interval}\ntimeout = 2\n"
-            f"[log nova]\npath = {logs}/*.log\nlevel = debug\n{extra}"
+            f'[logs.nova]\npath = ["{logs}/*.log"]\nlevel = "debug"\n{extra}'
         )
         path.chmod(0o600)
         return path

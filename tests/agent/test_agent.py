@@ -72,7 +72,7 @@ def test_one_report_says_all_about_this_host(
     server: ReportServer, write_config: Callable[..., Path], logs: Path
 ) -> None:
     (logs / "nova.log").write_text("2026-11-22 10:00:00.000 1 ERROR nova [-] it broke\n")
-    config = write_config(server.url, extra="[service nothing-here]\nproject = nova\n")
+    config = write_config(server.url, extra="[services.nothing-here]\nproject = 'nova'\n")
     done = run("run", "--once", "--config", str(config))
     assert done.returncode == 0, done.stderr
     (report,) = server.reports.values()
@@ -168,7 +168,7 @@ def test_the_points_of_an_outage_arrive_afterwards_the_current_report_first(
 def test_a_spool_that_was_too_small_says_exactly_what_it_dropped(
     make_config: Callable[..., Config], server: ReportServer
 ) -> None:
-    agent = Agent(make_config(server.url, extra="[spool]\nmax_size = 4K\n"))
+    agent = Agent(make_config(server.url, extra="[spool]\nmax_size = '4K'\n"))
     for _ in range(20):
         agent.cycle()
     lost = agent.spool.losses()
@@ -256,7 +256,7 @@ def test_status_names_a_key_that_is_not_accepted(server: ReportServer, running: 
 def test_enrolling_writes_a_private_configuration_that_runs(
     server: ReportServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = tmp_path / "etc" / "agent.ini"
+    config = tmp_path / "etc" / "agent.toml"
     monkeypatch.setenv("SENTINELLA_STATE_DIR", str(tmp_path / "state"))
     done = run("enrol", "--server", server.url, "--token", "snt_once", "--config", str(config))
     assert done.returncode == 0, done.stderr
@@ -271,8 +271,8 @@ def test_enrolling_writes_a_private_configuration_that_runs(
 def test_an_agent_that_is_not_enrolled_says_how(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "agent.ini"
-    path.write_text(f"[agent]\nstate_dir = {tmp_path}\n")
+    path = tmp_path / "agent.toml"
+    path.write_text(f"[agent]\nstate_dir = '{tmp_path}'\n")
     assert cli.main(["run", "--config", str(path)]) == 2
     assert "sentinella enrol" in capsys.readouterr().err
 

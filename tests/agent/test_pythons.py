@@ -14,6 +14,8 @@ import pytest
 from .conftest import ReportServer
 
 ROOT = Path(__file__).parents[2]
+#: What the agent's own pyproject.toml asks for.
+REQUIRED = "import sys, click, psutil; sys.version_info >= (3, 11) or __import__('tomli')"
 VERSIONS = ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
 
 
@@ -45,13 +47,13 @@ def test_the_agent_reports_on_this_python(
     pythons = [path for path in interpreters(version) if runs(path, "")]
     if not pythons:
         pytest.skip(f"no Python {version} here")
-    with_psutil = [path for path in pythons if runs(path, "import psutil")]
-    if not with_psutil:
-        pytest.skip(f"Python {version} here has no psutil")
+    complete = [path for path in pythons if runs(path, REQUIRED)]
+    if not complete:
+        pytest.skip(f"Python {version} here lacks what the agent needs")
     (logs / "nova.log").write_text("2026-11-22 10:00:00.000 1 ERROR nova [-] it broke\n")
     done = subprocess.run(
         [
-            with_psutil[0], "-W", "error", "-m", "agent_client.cli",
+            complete[0], "-W", "error", "-m", "agent_client.cli",
             "run", "--once", "--config", str(write_config(server.url)),
         ],
         cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,

@@ -22,11 +22,11 @@ class Agent:
     """The agent as it is installed: a process with a configuration of its own."""
 
     def __init__(self, folder, url, key):
-        self.config = folder / "agent.ini"
+        self.config = folder / "agent.toml"
         self.config.touch(mode=0o600)
         self.config.write_text(
-            f"[agent]\nserver = {url}\nkey = {key}\nstate_dir = {folder / 'state'}\n"
-            f"interval = {INTERVAL:g}\nhost = {HOST}\n"
+            f'[agent]\nserver = "{url}"\nkey = "{key}"\nstate_dir = "{folder / "state"}"\n'
+            f'interval = {INTERVAL:g}\nhost = "{HOST}"\n'
         )
         self.log = folder / "agent.log"
         self.process = None

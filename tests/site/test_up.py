@@ -158,7 +158,7 @@ class TestRunning:
         assert found["PUBLIC_URL"] == f"http://127.0.0.1:{running.port}"
         assert {"DATABASE_URL", "REDIS_URL", "SECRET_KEY", "KEY_PEPPER"} <= set(found)
         assert can_query(running)
-        for name in ("instance.json", "secrets.json", "agent/agent.ini"):
+        for name in ("instance.json", "secrets.json", "agent/agent.toml"):
             assert stat.S_IMODE((running.state_dir / name).stat().st_mode) == 0o600
 
     def test_it_is_reached_from_this_machine_only(self, running):
