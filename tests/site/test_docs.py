@@ -115,7 +115,12 @@ def test_every_variable_is_explained_with_its_default():
 
 def test_every_dependency_is_explained_and_no_other():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    direct = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    agent = tomllib.loads((ROOT / "agent_client" / "pyproject.toml").read_text())["project"]
+    direct = [
+        *project["dependencies"],
+        *project["optional-dependencies"]["dev"],
+        *agent["dependencies"],
+    ]
     python = {re.match(r"[A-Za-z0-9-]+", one)[0] for one in direct}
     javascript = set(yaml.safe_load((ROOT / "package.json").read_text())["dependencies"])
     assert sorted(set(names("docs/dependencies.md")) - {"package", "---"}) == sorted(
