@@ -18,7 +18,7 @@ ARGS ?=
 export HOST PORT STATE_DIR
 
 .NOTPARALLEL:
-.PHONY: help run test test-e2e lint format bench clean venv venv-dev frontend
+.PHONY: help run test test-e2e test-openstack lint format bench clean venv venv-dev frontend
 
 help: ## Say what can be done
 	@echo "Sentinella. Start with: make run"
@@ -33,13 +33,19 @@ run: venv frontend ## Start everything on this machine, and print where to look
 
 test: venv-dev frontend ## Run the tests, in parallel, on a PostgreSQL and a Valkey of their own
 	@unset HOST PORT STATE_DIR; exec $(PYTHON) -m sentinel_site.embedded run --fast -- \
-		$(PYTHON) -m pytest -n $(JOBS) --dist loadscope -m "not e2e and not rabbitmq" $(ARGS)
+		$(PYTHON) -m pytest -n $(JOBS) --dist loadscope -m "not e2e and not rabbitmq and not openstack" $(ARGS)
 
 test-e2e: venv-dev frontend ## Run the end-to-end tests in a real browser (needs chromium)
 	@unset HOST PORT STATE_DIR; $(PYTHON) -m sentinel_site.embedded run --fast -- \
 		$(PYTHON) -m pytest -m "e2e and alone" $(ARGS)
 	@unset HOST PORT STATE_DIR; exec $(PYTHON) -m sentinel_site.embedded run --fast -- \
 		$(PYTHON) -m pytest -n $(BROWSERS) --dist loadfile -m "e2e and not alone" $(ARGS)
+
+test-openstack: venv-dev ## Run the tests against a real OpenStack (root on Debian 12; installs into an overlay)
+	@$(PYTHON) -m tests.openstack up
+	@status=0; $(PYTHON) -m tests.openstack exec $(PYTHON) -m pytest -m openstack -p no:cacheprovider \
+		tests/openstack $(ARGS) || status=$$?; \
+		$(PYTHON) -m tests.openstack down; exit $$status
 
 lint: venv-dev ## Check style, types, layers, templates, migrations and locks
 	@failed=; \
