@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from accounts.models import Tenant
+from agent_client import units
 from metrics import events, isolation, stores
 from metrics.batch import Tags
 from metrics.stores.base import Label, Series, Windowed, is_aggregation
@@ -30,18 +31,6 @@ _BARS = (
 )
 
 _STEPS = (1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 86400)
-
-#: (measurement, field) that only ever grow until they start again.
-COUNTERS = frozenset(
-    {("disk_io", name) for name in ("read_bytes", "write_bytes", "reads", "writes", "busy_ms")}
-    | {
-        ("network", f"{way}_{what}")
-        for way in ("received", "sent")
-        for what in ("bytes", "packets", "errors", "drops")
-    }
-)
-_BYTES = frozenset({"memory", "swap", "disk"})
-_BYTE_FIELDS = frozenset({"total", "used", "free", "available", "spool_bytes", "memory"})
 
 
 class NotAnAggregation(Problem):
@@ -94,7 +83,7 @@ Latest = dict[tuple[str, Tags], dict[str, Value]]
 
 
 def is_counter(measurement: str, name: str) -> bool:
-    return (measurement, name) in COUNTERS
+    return (measurement, name) in units.COUNTERS
 
 
 def default_aggregation(measurement: str, name: str) -> str:
@@ -105,13 +94,10 @@ def unit_of(measurement: str, name: str, agg: str = "avg") -> str:
     """`percent`, `bytes`, `bytes_per_second`, `seconds` or `count`: how a value is written."""
     if agg == "count":
         return "count"
-    if "percent" in name or measurement == "cpu":
-        return "percent"
+    unit = units.unit_of(measurement, name)
     if agg == "rate":
-        return "bytes_per_second" if "bytes" in name else "count"
-    if "bytes" in name or (measurement in _BYTES | {"process", "agent"} and name in _BYTE_FIELDS):
-        return "bytes"
-    return "seconds" if name.endswith("seconds") else "count"
+        return {"bytes": "bytes_per_second", "percent": "percent"}.get(unit, "count")
+    return "count" if unit == "milliseconds" else unit
 
 
 # -- over time ----------------------------------------------------------------
