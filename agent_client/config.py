@@ -30,6 +30,8 @@ DEFAULT_PATH = "/etc/sentinella/agent.toml"
 ORIGINAL_PATH = "/etc/sentinella/sentinella.conf"
 DEFAULT_STATE_DIR = "/var/lib/sentinella"
 EXCLUDED_INTERFACES = ("lo", "tap*", "qbr*", "qvb*", "qvo*", "qr-*", "qg-*", "veth*", "cali*")
+#: Where plugins are put; the first that has a module counts.
+PLUGIN_PATHS = ("/usr/local/lib/sentinella/plugins", "/usr/lib/sentinella/plugins")
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 _UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
@@ -159,6 +161,8 @@ class Config:
     openstack: OpenStack = OpenStack()
     #: Module name to the plugin functions in it that run.
     plugins: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    #: Directories that hold plugins' modules, the first first.
+    plugin_paths: tuple[str, ...] = PLUGIN_PATHS
     plugins_dir: str = ""
     #: What the files of `plugins_dir` say, by name without `.conf`.
     plugin_settings: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False)
@@ -201,6 +205,15 @@ def load(path: str | None, environ: Mapping[str, str]) -> Config:
     return dataclasses.replace(config, path=file_path if found else "")
 
 
+def parse(text: str, path: str) -> Config:
+    """The configuration that this text is, without the environment. Raises ConfigError."""
+    warnings: list[str] = []
+    try:
+        return _config(_document(text, path, warnings), {}, warnings)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {' '.join(str(error).split())}") from None
+
+
 def _read(path: str, warnings: list[str]) -> tuple[dict[str, Any], bool]:
     """The file in the shape of the TOML form, and whether there is one. Raises ValueError."""
     try:
@@ -213,6 +226,13 @@ def _read(path: str, warnings: list[str]) -> tuple[dict[str, Any], bool]:
         raise ValueError(f"is not UTF-8: {error}") from None
     except OSError as error:
         raise ValueError(error.strerror) from None
+    document = _document(text, path, warnings)
+    if mode and _holds_secret(document):
+        warnings.append(f"{path} holds a secret and others may read it: chmod 600 {path}")
+    return document, True
+
+
+def _document(text: str, path: str, warnings: list[str]) -> dict[str, Any]:
     if is_original(path, text):
         document = original.translated(text, path, warnings)
     else:
@@ -220,9 +240,7 @@ def _read(path: str, warnings: list[str]) -> tuple[dict[str, Any], bool]:
     unknown = sorted(set(document) - set(_TABLES))
     if unknown:
         raise ValueError(f"[{unknown[0]}] is no section; there are {', '.join(_TABLES)}")
-    if mode and _holds_secret(document):
-        warnings.append(f"{path} holds a secret and others may read it: chmod 600 {path}")
-    return document, True
+    return document
 
 
 def is_original(path: str, text: str) -> bool:
@@ -396,6 +414,7 @@ def _config(document: Mapping[str, Any], environ: Mapping[str, str], warnings: l
         masking=_masking(document.get("masking", {})),
         openstack=_openstack(document.get("openstack", {}), environ, warnings),
         plugins=_plugins(document.get("plugins", {})),
+        plugin_paths=agent.words("plugin_paths") or PLUGIN_PATHS,
         plugins_dir=plugins_dir,
         plugin_settings=_plugin_settings(plugins_dir, warnings),
         warnings=tuple(warnings),
@@ -597,9 +616,17 @@ def words(text: str) -> list[str]:
 
 
 def _size(name: str, text: str) -> int:
+    try:
+        return size(text)
+    except ValueError as error:
+        raise ValueError(f"{name} {error}") from None
+
+
+def size(text: str) -> int:
+    """Bytes of a size as people write it. Raises ValueError."""
     match = re.match(r"(\d+)\s*([kmg]?)(?:i?b)?$", text.strip().lower())
     if not match:
-        raise ValueError(f"{name} {text!r}: a size is written like 64M")
+        raise ValueError(f"{text!r}: a size is written like 64M")
     return int(match.group(1)) * _UNITS[match.group(2)]
 
 
