@@ -54,7 +54,8 @@ def settle(readings: Mapping[Rule, Iterable[Reading]], at: datetime) -> None:
     """Open, count, raise, lower and resolve what these readings mean at this slot.
 
     A series without a reading stays as it is, for no data is not good news; after GONE it is taken
-    for removed, unless its whole server is silent. Call it in a transaction.
+    for removed, unless its whole server is silent, in maintenance or in blackout. Call it in a
+    transaction.
     """
     rules = list(readings)
     open_alerts = {
@@ -139,7 +140,7 @@ def _explain(rule: Rule, reading: Reading, limit: float) -> str:
 
 
 def _is_gone(alert: Alert, at: datetime) -> bool:
-    return at - alert.breached_at > GONE and alert.server.status != Server.Status.SILENT
+    return at - alert.breached_at > GONE and alert.server.status == Server.Status.UP
 
 
 def resolve_orphans(at: datetime) -> None:

@@ -20,6 +20,7 @@ from accounts.timers import wake
 from alerts import notifiers
 from alerts.models import Alert, Event, Incident, Notification, NotificationChannel, Severity
 from alerts.notifiers import Message, Undelivered
+from clouds import suppression
 from sentinel_site.kit.tenancy import current_schema, tenant_link
 
 log = structlog.get_logger(__name__)
@@ -31,7 +32,13 @@ GIVE_UP = timedelta(hours=24)
 
 
 def queue(incident: Incident, transition: str, at: datetime) -> None:
-    """A row per channel that wants to know, in the caller's transaction: the outbox."""
+    """A row per channel that wants to know, in the caller's transaction: the outbox.
+
+    None while every server of the incident is in maintenance or blackout.
+    """
+    concerned = set(incident.alert_set.values_list("server", flat=True))
+    if concerned and concerned == set(suppression.active_for(concerned, at)):
+        return
     channels = NotificationChannel.objects.filter(enabled=True)
     if transition.startswith("resolved"):
         told = Notification.objects.filter(incident=incident, channel=OuterRef("pk"))
@@ -55,6 +62,17 @@ def queue(incident: Incident, transition: str, at: datetime) -> None:
     schema = current_schema()
     wake(schema, at)  # should the message below be lost, the next tick finds them
     transaction.on_commit(partial(hand_over, schema))
+
+
+def tell_what_was_muted(at: datetime) -> None:
+    """Tell people of what opened in a maintenance or blackout that is over, and still holds."""
+    muted = Alert.objects.filter(resolved_at=None).exclude(suppressed="")
+    over = list(muted.select_related("incident"))
+    still = suppression.active_for({alert.server_id for alert in over}, at)
+    for alert in over:
+        if alert.server_id not in still:
+            Alert.objects.filter(pk=alert.pk).update(suppressed="")
+            queue(alert.incident, f"opened:{alert.incident_id}", at)
 
 
 def hand_over(schema: str) -> None:

@@ -14,6 +14,7 @@ from accounts import timers
 from accounts.models import Tenant
 from alerts import aeolus, breaches, chronos, dispatch
 from alerts.models import Rule
+from clouds import suppression
 from clouds.models import Server
 from sentinel_site.kit.tenancy import connection, current_schema
 
@@ -31,15 +32,18 @@ def evaluate(at: datetime) -> None:
     with transaction.atomic():
         if not _alone(tenant):
             return
+        suppression.expire(at)
         rules = list(Rule.objects.filter(enabled=True))
         watched = list(Server.objects.exclude(status=Server.Status.RETIRED))
         breaches.resolve_orphans(at)
         heard = chronos.evaluate(tenant, rules, watched, at)
         aeolus.evaluate(tenant, rules, watched, at)
+        dispatch.tell_what_was_muted(at)
         times = [
             chronos.next_look(watched, heard, at),
             breaches.next_to_hold(at),
             dispatch.next_due(at),
+            suppression.next_end(at),
         ]
         following = min((one for one in times if one), default=None)
         timers.settle(tenant.schema_name, at + CLAIM, following)

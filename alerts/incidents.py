@@ -13,7 +13,7 @@ from accounts.models import User
 from alerts import dispatch, live
 from alerts.models import Alert, Event, Incident, Rule, Severity
 from alerts.wording import number
-from clouds import servers
+from clouds import servers, suppression
 from sentinel_site.kit.problems import Problem
 
 
@@ -68,6 +68,7 @@ def open_or_count(found: Found, at: datetime) -> Alert:
 
 def _open(found: Found, at: datetime) -> Alert:
     incident = Incident.objects.create(title=found.rule.name, severity=found.severity, opened_at=at)
+    muted = suppression.active_for([found.server], at).get(found.server)
     alert = Alert.objects.create(
         incident=incident,
         rule=found.rule,
@@ -82,6 +83,7 @@ def _open(found: Found, at: datetime) -> Alert:
         unit=found.unit,
         opened_at=at,
         breached_at=at,
+        suppressed=muted.kind if muted else "",
     )
     _tell(incident, Event.Kind.OPENED, at, found.text, f"opened:{incident.pk}")
     _changed(alert)

@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from alerts import notifiers
 from alerts.thresholds import Limits, errors
-from clouds.models import CloudGroup, Server
+from clouds.models import CloudGroup, Server, Suppression
 
 LONGEST_WINDOW = timedelta(days=1)
 
@@ -210,6 +210,12 @@ class Alert(models.Model):
     breached_at = models.DateTimeField(help_text="When it was last seen to hold.")
     resolved_at = models.DateTimeField(null=True, blank=True)
     resolved_by_hand = models.BooleanField(default=False)
+    suppressed = models.CharField(
+        max_length=11,
+        choices=Suppression.Kind.choices,
+        blank=True,
+        help_text="Nobody is told of it, because of this.",
+    )
 
     class Meta:
         ordering = ["-pk"]

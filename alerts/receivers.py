@@ -9,6 +9,7 @@ from django.dispatch import receiver
 from accounts.models import User
 from accounts.signals import tenant_provisioned
 from alerts import defaults, live
+from clouds.signals import server_changed
 from metrics.signals import stored
 
 
@@ -23,3 +24,9 @@ def hint_at_what_came(schema: str, kinds: frozenset[str], **_: Any) -> None:
     """Open pages look again at what a report changed."""
     for kind in kinds:
         live.announce(schema, kind)
+
+
+@receiver(server_changed)
+def hint_at_a_server(schema: str, server_id: int, **_: Any) -> None:
+    """Open pages look again at a server whose status somebody changed."""
+    live.announce(schema, "server", server_id)

@@ -23,6 +23,7 @@ from accounts.models import Role
 from alerts import queries
 from alerts.models import Alert, Severity
 from clouds import queries as clouds
+from clouds import suppression
 from clouds.models import Server, Service
 from metrics import queries as metrics
 from metrics.views import search_context
@@ -290,6 +291,7 @@ def _around(tenant_id: int, row: Server) -> dict[str, Any]:
         "incidents": incidents,
         "open_by_severity": by_severity,
         "projects": projects,
+        "suppression": suppression.active_for([row.pk], timezone.now()).get(row.pk),
         "counts": {
             "alerts": sum(by_severity.values()),
             "services_down": sum(project.down for project in projects),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.utils import timezone
 
 
@@ -106,6 +106,41 @@ class Service(models.Model):
     def is_down(self) -> bool:
         """Down counts only for what has been up: the original agent lists what never ran."""
         return self.state == self.State.DOWN and self.seen_up_at is not None
+
+
+class Suppression(models.Model):
+    """A time in which nobody is told of a server's alerts: who said so, why, since, until.
+
+    In *maintenance* (planned work) alerts are recorded as suppressed; in a *blackout* (someone is
+    at it) they open and show as usual. It ends at `until`, or before it at `ended_at`.
+    """
+
+    class Kind(models.TextChoices):
+        MAINTENANCE = "maintenance", "Maintenance"
+        BLACKOUT = "blackout", "Blackout"
+
+    server = models.ForeignKey(Server, on_delete=models.CASCADE)
+    kind = models.CharField(max_length=11, choices=Kind.choices)
+    reason = models.CharField(max_length=300)
+    by = models.BigIntegerField(null=True, blank=True, help_text="The person; empty: a key.")
+    by_key = models.BigIntegerField(null=True, blank=True, help_text="The key; empty: a person.")
+    since = models.DateTimeField()
+    until = models.DateTimeField(null=True, blank=True, help_text="Empty: until it is ended.")
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-since", "-pk"]
+        constraints = [
+            models.UniqueConstraint(  # two of a kind would end at two times
+                fields=["server", "kind"], condition=Q(ended_at=None), name="one_of_a_kind"
+            ),
+            models.CheckConstraint(
+                condition=Q(until=None) | Q(until__gt=F("since")), name="ends_after_it_begins"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} of {self.server}"
 
 
 def seen_long_ago(server: Server, received_at: datetime | None, now: datetime) -> bool:

@@ -240,7 +240,10 @@ SPECTACULAR_SETTINGS = {
     "TITLE": "Sentinella API",
     "DESCRIPTION": "Everything a page can do. Errors are RFC 9457 problem documents.",
     "VERSION": "1",
-    "ENUM_NAME_OVERRIDES": {"SeverityEnum": "alerts.models.Severity"},
+    "ENUM_NAME_OVERRIDES": {
+        "SeverityEnum": "alerts.models.Severity",
+        "SuppressionKindEnum": "clouds.models.Suppression.Kind",
+    },
     "SERVE_INCLUDE_SCHEMA": False,
     "SCHEMA_PATH_PREFIX": r"/o/\{organization\}/api/v1|/api/v1",
     "SWAGGER_UI_DIST": "SIDECAR",

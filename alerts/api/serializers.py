@@ -126,6 +126,7 @@ class AlertSerializer(serializers.ModelSerializer[Alert]):
             "breached_at",
             "resolved_at",
             "resolved_by_hand",
+            "suppressed",
         ]
         read_only_fields = fields
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from django.utils import timezone
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from clouds.models import CloudGroup, Server, Service
+from clouds.models import CloudGroup, Server, Service, Suppression
+from clouds.suppression import active_for
 
 
 class CloudGroupSerializer(serializers.ModelSerializer[CloudGroup]):
@@ -50,9 +55,24 @@ class ServerSerializer(serializers.ModelSerializer[Server]):
         return server.interval.total_seconds()
 
 
+class SuppressionSerializer(serializers.ModelSerializer[Suppression]):
+    class Meta:
+        model = Suppression
+        fields = ["kind", "reason", "since", "until", "by", "by_key"]
+        read_only_fields = fields
+
+
 class ServerDetailSerializer(ServerSerializer):
     services = ServiceSerializer(source="service_set", many=True, read_only=True)
+    suppression = serializers.SerializerMethodField(
+        help_text="Why nobody is told of its alerts now; null: people are."
+    )
 
     class Meta(ServerSerializer.Meta):
-        fields = [*ServerSerializer.Meta.fields, "services"]
-        read_only_fields = [*ServerSerializer.Meta.read_only_fields, "services"]
+        fields = [*ServerSerializer.Meta.fields, "services", "suppression"]
+        read_only_fields = [*ServerSerializer.Meta.read_only_fields, "services", "suppression"]
+
+    @extend_schema_field(SuppressionSerializer(allow_null=True))
+    def get_suppression(self, server: Server) -> dict[str, Any] | None:
+        holds = active_for([server.pk], timezone.now()).get(server.pk)
+        return dict(SuppressionSerializer(holds).data) if holds else None

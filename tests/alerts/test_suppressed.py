@@ -1,0 +1,75 @@
+"""In maintenance and blackout nobody is told; afterwards they are told of what still holds."""
+
+from __future__ import annotations
+
+import pytest
+
+from alerts import dispatch
+from alerts.models import Alert, Notification
+from clouds import suppression
+from clouds.suppression import Decision
+from tests.alerts.builders import MINUTE, NOON, make_rule, make_server
+from tests.alerts.test_breaches import read
+
+WHY = Decision("disk is being changed", by=1)
+
+
+@pytest.fixture(params=["maintenance", "blackout"])
+def muted(request, acme):
+    """A server of which nobody is to hear for ten minutes, and how that is called."""
+    server = make_server()
+    start = {
+        "maintenance": suppression.start_maintenance, "blackout": suppression.black_out,
+    }[request.param]  # fmt: skip
+    start(server, WHY, NOON, NOON + 10 * MINUTE)
+    return server, request.param
+
+
+def test_an_alert_is_recorded_as_suppressed_and_nobody_is_told(muted):
+    server, kind = muted
+    read(make_rule(), server, 90, NOON + MINUTE)
+    assert Alert.objects.get().suppressed == kind
+    assert not Notification.objects.exists()
+
+
+def test_what_recovers_meanwhile_is_never_told(muted):
+    server, kind = muted
+    rule = make_rule()
+    read(rule, server, 90, NOON + MINUTE)
+    read(rule, server, 10, NOON + 2 * MINUTE)
+    dispatch.tell_what_was_muted(NOON + 11 * MINUTE)
+    assert not Notification.objects.exists()
+    assert Alert.objects.get().suppressed == kind
+
+
+def test_what_still_holds_when_it_is_over_is_told_once(muted):
+    server, _ = muted
+    read(make_rule(), server, 90, NOON + MINUTE)
+    dispatch.tell_what_was_muted(NOON + 9 * MINUTE)
+    assert not Notification.objects.exists()
+    suppression.expire(NOON + 10 * MINUTE)
+    dispatch.tell_what_was_muted(NOON + 10 * MINUTE)
+    dispatch.tell_what_was_muted(NOON + 11 * MINUTE)
+    assert Notification.objects.get().transition.startswith("opened")
+    assert Alert.objects.get().suppressed == ""
+
+
+def test_other_servers_are_told_of_as_ever(muted):
+    other = make_server("nova-2")
+    read(make_rule(), other, 90, NOON + MINUTE)
+    assert Alert.objects.get().suppressed == ""
+    assert Notification.objects.count() == 1
+
+
+def test_an_evaluation_ends_what_is_over_and_tells(muted, monkeypatch):
+    from alerts.evaluation import evaluate
+
+    server, _ = muted
+    read(make_rule(window=20 * MINUTE), server, 90, NOON + MINUTE)
+    monkeypatch.setattr(dispatch, "hand_over", lambda schema: None)
+    evaluate(NOON + 5 * MINUTE)
+    assert not Notification.objects.filter(incident__title="Busy").exists()
+    evaluate(NOON + 10 * MINUTE)
+    server.refresh_from_db()
+    assert server.status not in ("maintenance", "blackout")
+    assert Notification.objects.filter(incident__title="Busy").count() == 1
