@@ -142,7 +142,7 @@ def test_a_second_agent_on_the_same_state_is_refused(
     running.start()
     assert server.wait_for(lambda: len(server.reports) >= 1)
     second = run("run", "--once", "--config", str(running.config))
-    assert second.returncode == 1
+    assert second.returncode == 5
     assert "another agent" in second.stderr
     running.stop()
 
@@ -246,7 +246,7 @@ def test_status_says_what_it_sees_what_it_sent_and_what_waits(
 
 def test_status_names_a_key_that_is_not_accepted(server: ReportServer, running: Running) -> None:
     server.refuse = lambda body: problem(401)
-    assert run("run", "--once", "--config", str(running.config)).returncode == 1
+    assert run("run", "--once", "--config", str(running.config)).returncode == 3
     status = run("status", "--config", str(running.config))
     assert status.returncode == 1
     assert "does not know this key" in status.stdout
