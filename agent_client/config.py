@@ -34,6 +34,9 @@ EXCLUDED_INTERFACES = ("lo", "tap*", "qbr*", "qvb*", "qvo*", "qr-*", "qg-*", "ve
 PLUGIN_PATHS = ("/usr/local/lib/sentinella/plugins", "/usr/lib/sentinella/plugins")
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
+#: What a log may be named by, and the kind of source that it then is.
+LOG_KINDS = {"path": "file", "journal": "journal", "container": "container"}
+
 _UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 _SPANS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _FLAGS = {"true": True, "yes": True, "on": True, "1": True,
@@ -66,7 +69,7 @@ class LogSource:
     "container", a container's log file (Docker's json-file or CRI's form; with wildcards) or its
     id. `format` names one of `logformats.FORMATS` where the lines alone leave it open; empty means
     by the lines. `tail` is how many bytes before its end a file is taken up when it is met for the
-    first time.
+    first time. `limit` is how many events a minute it may send; 0 is no limit.
     """
 
     pattern: str
@@ -75,6 +78,7 @@ class LogSource:
     tail: int = 64 * 1024
     kind: str = "file"
     format: str = ""
+    limit: int = 6000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,6 +141,9 @@ class Config:
     host: str = ""
     timeout: float = 10.0
     ca_file: str = ""
+    #: Certificate (PEM, with its chain) and key by which the agent shows itself to the server.
+    client_cert: str = ""
+    client_key: str = ""
     proxy: str = dataclasses.field(default="", repr=False)
     log_level: str = "INFO"
     log_file: str = ""
@@ -396,6 +403,8 @@ def _config(document: Mapping[str, Any], environ: Mapping[str, str], warnings: l
         host=agent.text("host"),
         timeout=timeout,
         ca_file=agent.text("ca_file"),
+        client_cert=agent.text("client_cert"),
+        client_key=agent.text("client_key"),
         proxy=_proxy(agent, warnings),
         log_level=log_level,
         log_file=agent.text("log_file"),
@@ -473,14 +482,27 @@ def _logs(values: object, levels: Mapping[str, str]) -> tuple[LogSource, ...]:
         level = one.text("level", levels.get(service) or levels[""]).lower()
         if level not in LEVELS:
             raise one.error("level", f"is one of {', '.join(LEVELS)}")
-        patterns = one.words("path")
+        tail, limit = one.size("tail", "64K"), one.text("limit", str(LogSource.limit))
+        if not limit.isdigit():
+            raise one.error("limit", "is a number of events a minute, or 0 for no limit")
+        said_format = one.text("format")
+        patterns = [(kind, pattern) for kind in LOG_KINDS for pattern in one.words(kind)]
         if not patterns:
-            raise one.error("path", "is needed: the files to follow")
-        tail = one.size("tail", "64K")
-        for pattern in patterns:
-            if not os.path.isabs(pattern):
+            raise one.error("path", "is needed: the files to follow (or journal, or container)")
+        for kind, pattern in patterns:
+            if kind == "path" and not os.path.isabs(pattern):
                 raise one.error("path", f"{pattern} must start with /")
-            sources.append(LogSource(os.path.normpath(pattern), service, level, tail))
+            sources.append(
+                LogSource(
+                    os.path.normpath(pattern) if os.path.isabs(pattern) else pattern,
+                    service,
+                    level,
+                    tail,
+                    LOG_KINDS[kind],
+                    said_format,
+                    int(limit),
+                )
+            )
         one.done()
     return tuple(sources)
 
