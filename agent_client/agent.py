@@ -20,9 +20,10 @@ from agent_client.collectors import COLLECTORS
 from agent_client.collectors.own import Own, resident_bytes
 from agent_client.config import Config
 from agent_client.inbox import Inbox
+from agent_client.logreader import Entry
 from agent_client.specs import specs
 from agent_client.spool import Losses, Spool, SpoolCorrupt, SpoolUnusable
-from agent_client.tailer import Entry, Tailer
+from agent_client.tailer import Tailer
 from agent_client.transport import Sender
 from agent_client.wire import VERSION, LogEvent, Point, Report
 

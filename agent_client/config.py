@@ -19,6 +19,7 @@ from typing import Any, Mapping, Pattern, Sequence
 from urllib.parse import quote, unquote, urlsplit
 
 from agent_client import original, toml_edit
+from agent_client.logformats import FORMATS
 from agent_client.wire import LEVELS
 
 if sys.version_info >= (3, 11):
@@ -486,6 +487,8 @@ def _logs(values: object, levels: Mapping[str, str]) -> tuple[LogSource, ...]:
         if not limit.isdigit():
             raise one.error("limit", "is a number of events a minute, or 0 for no limit")
         said_format = one.text("format")
+        if said_format not in FORMATS:
+            raise one.error("format", f"is one of {', '.join(FORMATS[1:])}, or left out")
         patterns = [(kind, pattern) for kind in LOG_KINDS for pattern in one.words(kind)]
         if not patterns:
             raise one.error("path", "is needed: the files to follow (or journal, or container)")

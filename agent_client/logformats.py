@@ -3,7 +3,8 @@
 A *head* is a line that begins an event. What is no head continues the event before it. Formats,
 as their programs write them by default: oslo.log (text and JSON), structlog (console and JSON),
 Python's logging, syslog (RFC 3164, RFC 5424 time stamps), PostgreSQL, MariaDB, RabbitMQ, libvirt,
-Open vSwitch, Apache, uwsgi, Redis and Valkey.
+Open vSwitch, Apache (error and access log), uwsgi, Redis and Valkey; and what containers' runtimes
+wrap around such lines: Docker's json-file, the CRI form of containerd, CRI-O and Podman.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ import dataclasses
 import json
 import re
 import time
-from typing import Any, Match
+from typing import Any, Callable, Match
 
 _LEVELS = {
     "critical": "critical crit fatal panic emerg emergency alert",
     "error": "error err trace severe",
     "warning": "warning warn",
-    "info": "info information notice note log audit statement detail hint context",
+    "info": "info information notice note log audit statement detail hint context system",
     "debug": "debug debug1 debug2 debug3 debug4 debug5 dbg verbose finest fine",
 }
 _LEVEL_OF = {word: level for level, said in _LEVELS.items() for word in said.split()}
@@ -44,6 +45,7 @@ _OSLO = re.compile(
     r"(?P<context>\[(?:-|(?:None |req-)[^\]]*|[0-9a-f]{32} [^\]]*)\] ?)?(?P<message>.*)$",
     re.DOTALL,
 )
+_OSLO_WITHIN = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[.,]\d{3}(?= \d)")
 _REQUEST = re.compile(r"req-[0-9a-f-]{36}")
 _BRACKETED = re.compile(  # structlog's console, RabbitMQ, MariaDB
     r" (?:(?P<thread>\d+) )?\[(?P<level>[A-Za-z]+) *\] (?P<message>.*)$", re.DOTALL
@@ -65,6 +67,22 @@ _OPENVSWITCH = re.compile(
 )
 _TAGGED = re.compile(
     r" (?P<host>\S+) (?P<tag>[^\s:\[]+)(?:\[(?P<pid>\d+)\])?: (?P<message>.*)$", re.DOTALL
+)
+_ERLANG = re.compile(  # RabbitMQ up to 3.6; the text follows in lines of its own
+    r"=(?P<level>[A-Z]+) REPORT==== (?P<day>\d{1,2})-(?P<month>[A-Z][a-z]{2})-(?P<year>\d{4})::"
+    r"(?P<clock>\d\d:\d\d:\d\d)(?:\.(?P<fraction>\d+))? ===$"
+)
+_ERLANG_PID = re.compile(r"<\d+\.\d+\.\d+> ")
+_ACCESS = re.compile(  # common and combined log format
+    r"\S+ \S+ \S+ \[(?P<day>\d\d)/(?P<month>[A-Z][a-z]{2})/(?P<year>\d{4}):"
+    r"(?P<clock>\d\d:\d\d:\d\d) (?P<zone>[+-]\d{4})\] "
+    r"(?P<message>\"[^\"]*\" (?P<status>\d{3}) .*)$",
+    re.DOTALL,
+)
+_CRI = re.compile(
+    r"(?P<date>\d{4}-\d\d-\d\d)T(?P<clock>\d\d:\d\d:\d\d)(?:\.(?P<fraction>\d{1,9}))?"
+    r"(?P<zone>Z|[+-]\d\d:\d\d) (?P<stream>stdout|stderr) (?P<tag>[PF])(?::\S+)? ?(?P<text>.*)$",
+    re.DOTALL,
 )
 _WORDS = re.compile(  # Python's logging in its many arrangements: a level among the first words
     r"(?P<before>.{0,120}?)\b(?P<level>DEBUG|INFO|NOTICE|WARNING|WARN|ERROR|CRITICAL|FATAL)\b"
@@ -112,6 +130,18 @@ class Head:
     #: Equal for the lines of one traceback that oslo.log prefixes one by one.
     group: str = ""
     more: bool = False
+    #: It may be the reason that the line before it, of the same group, ends with a colon for.
+    explains: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Piece:
+    """A container's line without its wrapping. `partial` says that its next piece continues it."""
+
+    text: str
+    at: float
+    stream: str = ""
+    partial: bool = False
 
 
 class Clock:
@@ -173,20 +203,55 @@ def without_colour(line: str) -> str:
     return line.replace("\0", "\ufffd") if "\0" in line else line
 
 
-def head(line: str, clock: Clock, now: float) -> Head | None:
-    """The head that this line is, or None where it has no form of its own."""
+def head(line: str, clock: Clock, now: float, form: str = "") -> Head | None:
+    """The head that this line is, or None where it has no form of its own.
+
+    `form`, one of FORMATS, is taken for granted where it fits; empty means by the line alone.
+    """
     try:
+        if form in _BY_FORM:
+            return _BY_FORM[form](line, clock, now)
         if line[:1].isdigit():
             return _dated(line, clock, now)
         if line[:1] == "{":
             return _json(line, clock, now)
         if line[:1] == "[":
             return _in_brackets(line, clock)
+        if line[:1] == "=":
+            return _erlang(line, clock)
         if line[:1] == "<" or line[:1].isupper():
             return _syslog(line, clock, now)
     except (ValueError, RecursionError):
         return None  # looks like a time, or like JSON, and is none
     return None
+
+
+def unwrapped(line: str, now: float) -> Piece:
+    """What a container wrote, of the line that its runtime keeps; anything else as it is."""
+    if line[:1] == "{":
+        try:
+            said = json.loads(line)
+            text = said["log"]
+            if not isinstance(text, str):
+                return Piece(line, now)
+        except (ValueError, RecursionError, KeyError, TypeError):
+            return Piece(line, now)
+        at = _json_time(said.get("time"), Clock(), now)
+        # Docker cuts long lines; only the last piece of one ends as a line does.
+        return Piece(
+            without_colour(text.rstrip("\r\n")),
+            at,
+            str(said.get("stream", "")),
+            partial=not text.endswith("\n"),
+        )
+    found = _CRI.match(line)
+    if found is None:
+        return Piece(line, now)
+    try:
+        at = Clock().full(found["date"], found["clock"], found["fraction"], found["zone"])
+    except ValueError:
+        at = now
+    return Piece(found["text"], at, found["stream"], partial=found["tag"] == "P")
 
 
 def level_of(word: Any) -> str | None:
@@ -201,6 +266,11 @@ def level_of(word: Any) -> str | None:
     return None
 
 
+def level_of_priority(priority: str) -> str:
+    """One of wire.LEVELS for a syslog priority's number, facility included or not."""
+    return _SYSLOG_SEVERITY[int(priority) & 7]
+
+
 def guessed_level(message: str) -> str:
     """The level of a line that names none: a loud word near its beginning, otherwise info."""
     loud = _LOUD.search(message, 0, 200)
@@ -210,7 +280,7 @@ def guessed_level(message: str) -> str:
 def _dated(line: str, clock: Clock, now: float) -> Head | None:
     said = _AT.match(line)
     if said is None:
-        return _valkey(line, clock)
+        return _valkey(line, clock) or _access(line, clock)
     at = clock.full(said["date"], said["clock"], said["fraction"], said["zone"])
     end = said.end()
     # A zone may have swallowed the blank before it, or the blank stands before no zone.
@@ -255,7 +325,16 @@ def _bracketed(at: float, rest: str) -> Head | None:
         component = behind["logger"]
         message = behind["message"].rstrip() + behind["rest"]
     request = _KEY_REQUEST.search(message)
-    return Head(at, level, message, component, request.group(1) if request else "")
+    erlang = _ERLANG_PID.match(message)
+    return Head(
+        at,
+        level,
+        message,
+        component,
+        request.group(1) if request else "",
+        group=erlang.group() if erlang else "",
+        explains=erlang is not None,
+    )
 
 
 def _postgres(at: float, rest: str) -> Head | None:
@@ -294,7 +373,9 @@ def _tagged(at: float, rest: str) -> Head | None:
         return None
     message = said["message"]
     pid = int(said["pid"]) if said["pid"] else None
-    return Head(at, guessed_level(message), message, said["tag"], pid=pid)
+    within = _OSLO_WITHIN.match(message)  # oslo.log's whole line as the text of a syslog message
+    found = _oslo(at, message[within.end() :]) if within else None
+    return found or Head(at, guessed_level(message), message, said["tag"], pid=pid)
 
 
 def _worded(at: float, rest: str) -> Head | None:
@@ -335,8 +416,26 @@ def _syslog(line: str, clock: Clock, now: float) -> Head | None:
         priority, rest = opening["priority"], line[dated.end() :]
     found = _tagged(at, rest) or Head(at, guessed_level(rest), rest.strip())
     if priority is not None:
-        found = dataclasses.replace(found, level=_SYSLOG_SEVERITY[int(priority) & 7])
+        found = dataclasses.replace(found, level=level_of_priority(priority))
     return found
+
+
+def _erlang(line: str, clock: Clock) -> Head | None:
+    said = _ERLANG.match(line)
+    if said is None:
+        return None
+    at = clock.named(int(said["year"]), said["month"], said["day"], said["clock"], said["fraction"])
+    return Head(at, level_of(said["level"]) or "info", "")
+
+
+def _access(line: str, clock: Clock) -> Head | None:
+    said = _ACCESS.match(line)
+    if said is None:
+        return None
+    date = f"{said['year']}-{_MONTHS.get(said['month'], 0):02d}-{said['day']}"
+    at = clock.full(date, said["clock"], None, said["zone"])
+    # A server's own failure is a warning here: the reason stands in the error log.
+    return Head(at, "warning" if said["status"] >= "500" else "info", said["message"])
 
 
 def _in_brackets(line: str, clock: Clock) -> Head | None:
@@ -456,3 +555,21 @@ def _first(said: dict[str, Any], *names: str) -> Any:
         if value is not None and value != "":
             return value
     return None
+
+
+def _plain(line: str, clock: Clock, now: float) -> Head | None:
+    """Of a log that names neither times nor levels: every line is an event."""
+    return Head(now, guessed_level(line), line) if line else None
+
+
+#: Forms that are taken at their word, for logs whose lines could be taken for something else.
+_BY_FORM: dict[str, Callable[[str, Clock, float], Head | None]] = {
+    "plain": _plain,
+    "json": lambda line, clock, now: _json(line, clock, now) if line[:1] == "{" else None,
+    "syslog": lambda line, clock, now: (_dated if line[:1].isdigit() else _syslog)(
+        line, clock, now
+    ),
+    "access": lambda line, clock, now: _access(line, clock),
+}
+#: What `format` of a log may say.
+FORMATS = ("", *_BY_FORM)

@@ -129,6 +129,8 @@ def test_the_originals_file_is_taken_where_there_is_no_other(
         ("agent = 3\n", "must be a section"),
         ('[logs.nova]\npath = "relative.log"\n', "must start with /"),
         ("[logs.nova]\n", "path: is needed"),
+        ('[logs.nova]\npath = "/x"\nformat = "odd"\n', "format: is one of plain, json"),
+        ('[logs.nova]\njournal = "nova"\nlimit = "many"\n', "limit: is a number of events"),
         ('[logs.nova]\npath = "/x"\nlevel = "loud"\n', "is one of"),
         ('[levels]\nnova = "loud"\n', "is one of"),
         ('[services.x]\ncmdline = "("\n', "no regular expression"),
@@ -274,3 +276,17 @@ def test_the_documented_configuration_is_one(tmp_path: Path) -> None:
     assert config.drops[0].matches("network", {"interface": "tap4"})
     assert config.openstack.enabled
     assert config.warnings == ()
+
+
+def test_a_log_may_be_a_journals_unit_or_a_container(tmp_path: Path) -> None:
+    path = tmp_path / "agent.toml"
+    path.write_text(
+        '[logs.nova]\njournal = ["nova-compute", "nova-api"]\nlimit = 100\n'
+        '[logs.glance]\ncontainer = "abcdef"\nformat = "json"\n'
+    )
+    sources = load(str(path), {}).logs
+    assert [(source.kind, source.pattern) for source in sources] == [
+        ("journal", "nova-compute"), ("journal", "nova-api"), ("container", "abcdef"),
+    ]  # fmt: skip
+    assert sources[0].limit == 100
+    assert sources[2].format == "json"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_client.logformats import Clock, Head, head, without_colour
+from agent_client.logformats import Clock, Head, head, unwrapped, without_colour
 from agent_client.wire import LEVELS
 
 NOW = calendar.timegm((2026, 11, 22, 12, 0, 0))
@@ -166,3 +166,60 @@ def test_no_line_breaks_the_reader(line: str) -> None:
 
 def test_json_nested_beyond_reason_is_an_ordinary_line() -> None:
     assert head("{" * 5000 + '"a":' * 10 + "[" * 100_000, Clock(), NOW) is None
+
+
+def test_rabbitmqs_reason_stands_in_the_next_line_of_the_same_process() -> None:
+    at = "2026-11-22 10:59:36.690849+00:00 [warning] <0.2786.0> "
+    first = read(f"{at}closing AMQP connection <0.2786.0> (127.0.0.1:50098 -> 127.0.0.1:5672):")
+    second = read(f"{at}client unexpectedly closed TCP connection")
+    assert first.level == "warning"
+    assert first.group == second.group == "<0.2786.0> "
+    assert second.explains
+
+
+def test_rabbitmq_before_37_writes_its_text_below() -> None:
+    found = read("=ERROR REPORT==== 24-Jun-2026::14:02:11 ===")
+    assert (found.level, found.message) == ("error", "")
+    assert found.at == local(2026, 6, 24, 14, 2, 11)
+
+
+def test_oslo_through_syslog_is_read_as_oslo() -> None:
+    found = read(
+        f"2026-11-22T10:30:25.027000+00:00 ctl-1 nova-compute: 2026-11-22 10:30:25.027 77 WARNING "
+        f"nova.compute.manager [None {REQUEST} - - - -] slow"
+    )
+    assert (found.level, found.component, found.pid) == ("warning", "nova.compute.manager", 77)
+    assert (found.request_id, found.message) == (REQUEST, "slow")
+
+
+def test_mysql_8_names_its_own_level_system() -> None:
+    found = read("2026-11-22T10:34:45.123456Z 0 [System] [MY-010116] [Server] mysqld starting")
+    assert (found.level, found.message) == ("info", "[MY-010116] mysqld starting")
+    assert found.component == "Server"
+    assert found.at == pytest.approx(calendar.timegm((2026, 11, 22, 10, 34, 45)) + 0.123456)
+
+
+@pytest.mark.parametrize(("status", "level"), [(200, "info"), (404, "info"), (503, "warning")])
+def test_an_access_log_says_when_and_how_it_ended(status: int, level: str) -> None:
+    found = read(f'10.0.0.1 - - [22/Nov/2026:11:30:16 +0100] "GET /v3 HTTP/1.1" {status} 99 "-"')
+    assert found.level == level
+    assert found.at == calendar.timegm((2026, 11, 22, 10, 30, 16))
+
+
+def test_a_form_may_be_told_where_the_line_leaves_it_open() -> None:
+    line = "Nov 22 was a day without errors"
+    told = head(line, Clock(), NOW, "plain")
+    assert told is not None
+    assert (told.at, told.message) == (NOW, line)
+    assert head("no JSON", Clock(), NOW, "json") is None
+    assert head("[1]", Clock(), NOW, "json") is None
+
+
+@given(st.text())
+def test_a_containers_line_is_unwrapped_or_left_as_it_is(line: str) -> None:
+    assert isinstance(unwrapped(line, NOW).text, str)
+    wrapped = json.dumps({"log": line + "\n", "stream": "stderr", "time": "2026-11-22T10:00:00Z"})
+    piece = unwrapped(wrapped, 0.0)
+    assert piece.text == without_colour(line.rstrip("\r\n"))
+    assert (piece.stream, piece.partial) == ("stderr", False)
+    assert piece.at == calendar.timegm((2026, 11, 22, 10, 0, 0))

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import bz2
+import grp
+import gzip
+import json
+import lzma
 import os
+import re
 import shutil
+import tempfile
 import time
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from agent_client.config import LogSource
-from agent_client.tailer import MAX_LINE, Poll, Tailer
+from agent_client.logreader import MAX_LINE
+from agent_client.tailer import Poll, Tailer
 
 HEAD = "2026-11-22 10:00:00.{:03d} 4711 ERROR nova.compute.manager [-] "
 
@@ -302,18 +312,6 @@ def test_compressed_and_strange_neighbours_are_left_alone(follower: Follower, lo
     assert follower.all() == []
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
-def test_an_unreadable_file_is_said_with_the_mend(follower: Follower, logs: Path) -> None:
-    append(logs / "a.log", "secret\n")
-    (logs / "a.log").chmod(0)
-    assert follower.all() == []
-    state = follower.tailer.states[str(logs / "a.log")]
-    assert not state.ok
-    assert "setfacl" in state.detail
-    (logs / "a.log").chmod(0o600)
-    assert follower.all() == ["secret"]
-
-
 def test_other_sources_may_be_followed_while_running(follower: Follower, logs: Path) -> None:
     other = LogSource(str(logs / "b.txt"), "glance", "debug")
     append(logs / "a.log", "one\n")
@@ -378,3 +376,306 @@ def test_levels_may_change_for_a_while(follower: Follower, logs: Path) -> None:
     assert follower.all() == ["all of it"]
     with pytest.raises(ValueError, match="loud"):
         follower.tailer.set_levels({"nova": "loud"})
+
+
+PACKERS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+
+
+def pack(path: Path, target: Path) -> None:
+    """Compress as logrotate does: the time of the last line stays."""
+    status = path.stat()
+    with PACKERS[target.suffix](target, "wb") as file:
+        file.write(path.read_bytes())
+    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+    path.unlink()
+
+
+@pytest.mark.parametrize("suffix", sorted(PACKERS))
+@pytest.mark.parametrize("restarted", [False, True], ids=["running", "restarted"])
+def test_what_was_compressed_before_anybody_looked_is_unpacked(
+    follower: Follower, logs: Path, restarted: bool, suffix: str
+) -> None:
+    append(logs / "a.log", "one\n")
+    assert follower.all() == ["one"]
+    if restarted:
+        follower.tailer.close()
+    append(logs / "a.log", "two\n")
+    pack(logs / "a.log", logs / f"a.log.3{suffix}")
+    append(logs / "a.log", "three\n" * 3 + "four\n")
+    pack(logs / "a.log", logs / f"a.log.2{suffix}")
+    append(logs / "a.log", "five\n")
+    (logs / "a.log").rename(logs / "a.log.1")
+    append(logs / "a.log", "six\n")
+    if restarted:
+        follower.restart()
+    assert follower.all() == ["two", "three", "three", "three", "four", "five", "six"]
+    pack(logs / "a.log.1", logs / f"a.log.4{suffix}")
+    (logs / f"a.log.2{suffix}").rename(logs / f"a.log.5{suffix}")
+    follower.restart()
+    assert follower.all() == []
+
+
+def test_archives_of_the_time_before_the_agent_are_left_alone(logs: Path) -> None:
+    append(logs / "a.log", "long ago\n")
+    os.utime(logs / "a.log", (1_700_000_000, 1_700_000_000))
+    pack(logs / "a.log", logs / "a.log.1.gz")
+    append(logs / "a.log", "one\n")
+    follower = Follower(logs)
+    assert follower.all() == ["one"]
+    follower.restart()
+    assert follower.all() == []
+
+
+def test_an_archive_that_is_still_being_written_waits(follower: Follower, logs: Path) -> None:
+    append(logs / "a.log", "one\n")
+    assert follower.all() == ["one"]
+    append(logs / "a.log", "".join(f"line {n} {os.urandom(20).hex()}\n" for n in range(500)))
+    lines = (logs / "a.log").read_text().splitlines()[1:]
+    packed = gzip.compress((logs / "a.log").read_bytes())
+    (logs / "a.log").rename(logs / "a.log.1")
+    (logs / "a.log.1.gz").write_bytes(packed[: len(packed) // 2])
+    assert follower.all() == lines
+    (logs / "a.log.1.gz").write_bytes(packed)
+    (logs / "a.log.1").unlink()
+    assert follower.all() == []
+
+
+def test_copied_truncated_and_compressed_at_once_is_read_from_the_archive(
+    follower: Follower, logs: Path
+) -> None:
+    append(logs / "a.log", "one\n")
+    assert follower.all() == ["one"]
+    append(logs / "a.log", "two\n")
+    shutil.copy2(logs / "a.log", logs / "a.log.1")
+    os.truncate(logs / "a.log", 0)
+    pack(logs / "a.log.1", logs / "a.log.1.gz")
+    append(logs / "a.log", "three\n")
+    assert follower.all() == ["two", "three"]
+
+
+def test_a_large_archive_is_read_in_parts_over_several_looks(
+    follower: Follower, logs: Path
+) -> None:
+    append(logs / "a.log", "line 0\n")
+    assert follower.all() == ["line 0"]
+    lines = [f"line {n} {'x' * 300}" for n in range(1, 8000)]
+    append(logs / "a.log", "\n".join(lines) + "\n")
+    pack(logs / "a.log", logs / "a.log.1.gz")
+    found: list[str] = []
+    while len(found) < len(lines):
+        more = follower.look(size=600_000)
+        assert more
+        found += more
+        follower.restart()  # the position within the archive is kept, too
+    assert found == lines
+
+
+def docker(text: str, stream: str = "stdout") -> str:
+    said = {"log": text, "stream": stream, "time": "2026-11-22T10:00:00.123456789Z"}
+    return json.dumps(said) + "\n"
+
+
+def test_a_containers_lines_lose_their_wrapping_and_long_ones_their_cuts(logs: Path) -> None:
+    follower = Follower(logs, pattern="*-json.log", kind="container")
+    follower.look()
+    oslo = "2026-11-22 10:00:01.000 7 ERROR nova.compute [req-{0} - - - - -] no \x1b[00m\n"
+    request = "0b1c2d3e-0b1c-4d3e-8b1c-0b1c2d3e4f50"
+    append(
+        logs / "abc-json.log",
+        docker("plain text\n")
+        + docker("first half, ")
+        + docker("oops: error: between\n", "stderr")
+        + docker("second half\n")
+        + docker(oslo.format(request))
+        + docker("Traceback (most recent call last):\n")
+        + docker("  File x\n"),
+    )
+    poll = follower.poll()
+    follower.keep(poll)
+    entries = poll.entries + follower.poll().entries
+    assert [entry.message for entry in entries] == [
+        "plain text",
+        "first half, second half",
+        "oops: error: between",
+        "no \nTraceback (most recent call last):\n  File x",
+    ]
+    assert entries[0].at == pytest.approx(1795341600.123)
+    assert entries[2].level == "error"
+    assert entries[3].request_id == f"req-{request}"
+
+
+def test_cri_lines_are_put_together_and_a_half_one_waits(logs: Path) -> None:
+    follower = Follower(logs, pattern="0.log", kind="container")
+    follower.look()
+    at = "2026-11-22T10:00:00.000000001+01:00"
+    append(logs / "0.log", f"{at} stdout F whole\n{at} stdout P be\n{at} stdout P gin")
+    assert follower.all() == ["whole"]
+    follower.restart()
+    append(logs / "0.log", f"ning\n{at} stdout F  and end\n")
+    assert follower.all() == ["beginning and end"]
+
+
+def test_a_megabyte_in_one_container_line_is_cut(logs: Path) -> None:
+    follower = Follower(logs, pattern="*-json.log", kind="container")
+    follower.look()
+    pieces = "".join(docker("y" * 16384) for _ in range(100))
+    append(logs / "a-json.log", pieces + docker("end\n") + docker("after\n"))
+    found = follower.all()
+    assert found[-1] == "after"
+    assert len(found) == 2
+    assert found[0].endswith("more bytes]")
+
+
+def test_a_container_may_be_named_by_its_id(monkeypatch: pytest.MonkeyPatch, logs: Path) -> None:
+    place = str(logs / "{0}*" / "{0}*-json.log")
+    monkeypatch.setattr("agent_client.tailer._CONTAINER_LOGS", (place,))
+    (logs / "abcdef0123").mkdir()
+    append(logs / "abcdef0123" / "abcdef0123-json.log", docker("hello\n"))
+    follower = Follower(logs)
+    follower.tailer.follow([LogSource("abcdef", "nova-api", "debug", kind="container")])
+    assert follower.all() == ["hello"]
+
+
+def lines_of(messages: list[str]) -> list[str]:
+    return [message for message in messages if "lines dropped" not in message]
+
+
+def dropped_of(messages: list[str]) -> dict[str, int]:
+    """What the events say was left out, by level."""
+    said: Counter[str] = Counter()
+    for message in messages:
+        if "lines dropped" in message:
+            total, parts = re.search(r"(\d+) lines dropped \((.*?)\)", message).groups()  # type: ignore[union-attr]
+            named = {level: int(number) for number, level in re.findall(r"(\d+) (\w+)", parts)}
+            assert sum(named.values()) == int(total)
+            said.update(named)
+    return dict(said)
+
+
+LINE = "2026-11-22 10:{:02d}:{:02d}.000 1 {} nova [-] number {}\n"
+
+
+def test_a_flood_is_cut_at_the_limit_and_what_was_left_out_is_said(logs: Path) -> None:
+    follower = Follower(logs, limit=100)
+    follower.look()
+    append(logs / "a.log", "".join(LINE.format(0, 0, "ERROR", n) for n in range(250)))
+    append(logs / "b.log", LINE.format(0, 0, "ERROR", 0))
+    found = follower.all()
+    assert lines_of(found) == [f"number {n}" for n in range(100)] + ["number 0"]
+    assert dropped_of(found) == {"error": 150}
+    assert follower.tailer.states[str(logs / "a.log")].dropped == 150
+    # A minute later, by the lines' own time, there is room again.
+    append(logs / "a.log", "".join(LINE.format(1, 0, "ERROR", n) for n in range(90)))
+    assert follower.all() == [f"number {n}" for n in range(90)]
+
+
+def test_critical_lines_are_left_out_last(logs: Path) -> None:
+    follower = Follower(logs, limit=10)
+    follower.look()
+    append(logs / "a.log", "".join(LINE.format(0, 0, "WARNING", n) for n in range(50)))
+    append(logs / "a.log", "".join(LINE.format(0, 0, "CRITICAL", 100 + n) for n in range(15)))
+    found = follower.all()
+    assert lines_of(found) == [f"number {n}" for n in [*range(10), *range(100, 110)]]
+    assert dropped_of(found) == {"warning": 40, "critical": 5}
+
+
+def test_a_days_backlog_read_at_once_is_no_flood(logs: Path) -> None:
+    follower = Follower(logs, limit=60)
+    follower.look()
+    lines = [LINE.format(n // 60, n % 60, "ERROR", n) for n in range(600)]
+    append(logs / "a.log", "".join(lines))
+    assert follower.all() == [f"number {n}" for n in range(600)]
+
+
+def test_what_the_limit_left_out_is_counted_once_though_it_is_read_twice(logs: Path) -> None:
+    follower = Follower(logs, limit=10)
+    follower.look()
+    append(logs / "a.log", "".join(LINE.format(0, 0, "ERROR", n) for n in range(30)))
+    follower.poll()  # not stored
+    found = follower.all()
+    assert len(lines_of(found)) == 10
+    assert dropped_of(found) == {"error": 20}
+
+
+def as_nobody(act: Callable[[], object]) -> object:
+    """What it returns when done by a user without rights."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+            os.write(writing, json.dumps(act()).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    os.waitpid(child, 0)
+    with os.fdopen(reading) as answer:
+        return json.load(answer)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize(
+    ("mode", "group", "mend"),
+    [(0o640, 4, "usermod -aG {group} nobody"), (0o600, 0, "setfacl -m u:nobody:r {path}")],
+    ids=["by its group", "by an access list"],
+)
+def test_a_file_that_may_not_be_read_is_told_once_with_its_mend(
+    mode: int, group: int, mend: str
+) -> None:
+    logs = Path(tempfile.mkdtemp(dir="/tmp"))  # nobody may not enter pytest's own directories
+    try:
+        logs.chmod(0o755)
+        append(logs / "a.log", "secret\n")
+        os.chown(logs / "a.log", 0, group)
+        (logs / "a.log").chmod(mode)
+        follower = Follower(logs)
+
+        def look() -> list[list[str]]:
+            first = follower.all()
+            second = follower.all()
+            follower.restart()
+            return [first, second, follower.all()]
+
+        first, second, third = as_nobody(look)  # type: ignore[misc]
+    finally:
+        shutil.rmtree(logs)
+    (said,) = first
+    assert mend.format(path=logs / "a.log", group=grp.getgrgid(group).gr_name) in said
+    assert second == third == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_directory_that_may_not_be_entered_is_told_with_its_mend() -> None:
+    logs = Path(tempfile.mkdtemp(dir="/tmp"))
+    try:
+        logs.chmod(0o755)
+        (logs / "nova").mkdir(mode=0o700)
+        append(logs / "nova" / "a.log", "secret\n")
+        by_name = LogSource(str(logs / "nova" / "a.log"), "nova", "debug")
+        follower = Follower(logs, pattern="nova/*.log")
+        follower.tailer.follow([*follower.sources, by_name])
+        found = as_nobody(follower.all)
+    finally:
+        shutil.rmtree(logs)
+    assert isinstance(found, list)
+    assert len(found) == 2
+    assert all(f"{logs}/nova may not be entered by nobody: `setfacl" in said for said in found)
+
+
+def test_rabbitmqs_lines_that_belong_together_are_one_event(follower: Follower, logs: Path) -> None:
+    at = "2026-11-22 10:59:36.690849+00:00 [warning] "
+    append(
+        logs / "a.log",
+        f"{at}<0.2786.0> closing AMQP connection <0.2786.0>:\n"
+        f"{at}<0.2786.0> client unexpectedly closed TCP connection\n"
+        f"{at}<0.9.0> another one\n"
+        "=ERROR REPORT==== 24-Jun-2026::14:02:11 ===\nError on AMQP connection <0.1.0>:\nbad\n",
+    )
+    assert follower.all() == [
+        "<0.2786.0> closing AMQP connection <0.2786.0>:\n"
+        "<0.2786.0> client unexpectedly closed TCP connection",
+        "<0.9.0> another one",
+        "Error on AMQP connection <0.1.0>:\nbad",
+    ]

@@ -1,0 +1,375 @@
+"""Log files on disk: which are there, what they hold, and how far each was read.
+
+A *generation* is what was written under one path between two rotations. It is known by device and
+inode, and recognised by its content: a digest of its first bytes (head) and one of the bytes just
+before the position (anchor), also where it was copied or compressed meanwhile.
+"""
+
+from __future__ import annotations
+
+import bz2
+import dataclasses
+import errno
+import fnmatch
+import glob
+import gzip
+import hashlib
+import json
+import lzma
+import os
+import pwd
+import re
+import stat
+import zlib
+from typing import BinaryIO, Callable, Iterable, Sequence, Tuple, cast
+
+from agent_client.config import LogSource
+
+#: Bytes by which content is recognised.
+FINGERPRINT = 256
+#: What rotation may compress with; read where Python's own library can.
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".lz4", ".zip")
+READABLE_ARCHIVES = (".gz", ".bz2", ".xz")
+
+_ROTATED = re.compile(r"[.-](?:\d[\dT:._Z-]*|old|bak|prev)$")
+_ROTATED_DATE = re.compile(r"[.-](?:\d{8}[\dT:._Z-]*|\d{1,3})$")
+
+#: Bytes unpacked at once, and kept of what was unpacked last.
+_STEP = 64 * 1024
+_WINDOW = 1024 * 1024
+
+Key = Tuple[str, int, int]
+Inode = Tuple[int, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Position:
+    """How far one generation is read, and by what it is recognised."""
+
+    path: str  # the configured path it was written under
+    device: int
+    inode: int
+    offset: int = 0
+    head: str = ""
+    head_length: int = 0
+    anchor: str = ""
+    anchor_length: int = 0
+    #: The bytes up to the next newline belong to a line that is already dealt with.
+    skipping: bool = False
+    #: Size when last looked at: a file that stopped growing holds no half-written event.
+    size: int = 0
+    #: It had the configured name itself when last looked at; it was not rotated away yet.
+    main: bool = True
+    #: When the file was found to be gone; None while it is there.
+    gone_at: float | None = None
+    #: Since when no source asks for it; None while one does.
+    unfollowed_at: float | None = None
+    #: Size of the archive that it is in by now; 0 while it is a plain file.
+    packed: int = 0
+
+    @property
+    def key(self) -> Key:
+        """What names it among all positions."""
+        return (self.path, self.device, self.inode)
+
+    @property
+    def name(self) -> str:
+        """Under which it is stored."""
+        return name_of(self.key)
+
+    def stored(self) -> str:
+        """As it is stored."""
+        return json.dumps(dataclasses.asdict(self))
+
+
+def name_of(key: Key) -> str:
+    """Under which name a position is stored."""
+    return f"file:{key[0]}:{key[1]}:{key[2]}"
+
+
+def read_position(value: str) -> Position:
+    """A position as it was stored, also by an older or newer agent."""
+    known = {field.name for field in dataclasses.fields(Position)}
+    return Position(**{name: said for name, said in json.loads(value).items() if name in known})
+
+
+class Content:
+    """The bytes of one open file, at any place. Raises OSError where they cannot be read."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def read(self, start: int, length: int) -> bytes:
+        """So many bytes from `start`; fewer only at the end."""
+        if length <= 0:
+            return b""
+        descriptor = self._file.fileno()
+        data = os.pread(descriptor, length, start)
+        while data and len(data) < length:
+            further = os.pread(descriptor, length - len(data), start + len(data))
+            if not further:
+                break
+            data += further
+        return data
+
+    def size(self) -> int:
+        """Its length now, in bytes."""
+        return self.status().st_size
+
+    def status(self) -> os.stat_result:
+        """Of the open file itself, whatever its name is by now."""
+        return os.fstat(self._file.fileno())
+
+    def close(self) -> None:
+        """Close it."""
+        self._file.close()
+
+
+class Archive(Content):
+    """A compressed file, unpacked step by step; only the last megabyte of it is in memory."""
+
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        super().__init__(file)
+        self._plain = _OPENERS[os.path.splitext(name)[1]](file)
+        self._size: int | None = None
+        self._head = b""
+        self._window = b""
+        self._window_at = 0
+
+    def read(self, start: int, length: int) -> bytes:
+        if start + length <= len(self._head):
+            return self._head[start : start + max(0, length)]
+        if start < self._window_at:
+            self._rewind()
+        while self._window_at + len(self._window) < start + length and self._further():
+            pass
+        at = start - self._window_at
+        return self._window[at : at + length] if length > 0 else b""
+
+    def size(self) -> int:
+        """What it is unpacked. Raises OSError while it is still being written."""
+        if self._size is None:
+            while self._further():
+                pass
+            self._size = self._window_at + len(self._window)
+        return self._size
+
+    def close(self) -> None:
+        self._plain.close()
+        super().close()
+
+    def _rewind(self) -> None:
+        self._plain.seek(0)
+        self._window, self._window_at = b"", 0
+
+    def _further(self) -> bool:
+        try:
+            plain = self._plain.read(_STEP)
+        except (zlib.error, lzma.LZMAError, EOFError, ValueError) as error:
+            raise OSError(errno.EBADMSG, f"no whole archive: {error}") from None
+        self._window += plain
+        if not self._window_at and len(self._head) < FINGERPRINT:
+            self._head = self._window[:FINGERPRINT]
+        surplus = len(self._window) - _WINDOW
+        if surplus > _STEP:
+            self._window = self._window[surplus:]
+            self._window_at += surplus
+        return bool(plain)
+
+
+_OPENERS: dict[str, Callable[[BinaryIO], BinaryIO]] = {
+    ".gz": lambda file: cast(BinaryIO, gzip.GzipFile(fileobj=file)),
+    ".bz2": lambda file: cast(BinaryIO, bz2.BZ2File(file)),
+    ".xz": lambda file: cast(BinaryIO, lzma.LZMAFile(file)),  # noqa: SIM115
+}
+
+
+@dataclasses.dataclass
+class File:
+    """A file found on disk in one look."""
+
+    name: str
+    status: os.stat_result
+    path: str
+    source: LogSource
+    #: It has the configured name itself; it is not a rotated one.
+    main: bool
+    position: Position | None = None
+
+    @property
+    def inode(self) -> Inode:
+        """What it is, whatever it is called."""
+        return (self.status.st_dev, self.status.st_ino)
+
+    @property
+    def archive(self) -> bool:
+        """It is compressed."""
+        return not self.main and self.name.endswith(COMPRESSED)
+
+    @property
+    def seen(self) -> tuple[int, int]:
+        """What changes whenever it is written to."""
+        return (self.status.st_size, self.status.st_mtime_ns)
+
+    def open(self) -> Content | None:
+        """Its content; None where the name stands for another file by now. Raises OSError."""
+        handle = open(self.name, "rb", buffering=0)  # noqa: SIM115
+        status = os.fstat(handle.fileno())
+        if (status.st_dev, status.st_ino) != self.inode:
+            handle.close()
+            return None
+        return Archive(handle, self.name) if self.archive else Content(handle)
+
+    def size(self, content: Content) -> int:
+        """What it holds, as seen in this look; of an archive what that unpacks to."""
+        return content.size() if self.archive else self.status.st_size
+
+
+class Listings:
+    """Directories as they are in this look, each listed once."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, list[str]] = {}
+
+    def of(self, directory: str) -> list[str]:
+        """The names in a directory; none where it cannot be listed."""
+        if directory not in self._names:
+            try:
+                self._names[directory] = os.listdir(directory)
+            except OSError:
+                self._names[directory] = []
+        return self._names[directory]
+
+
+def find(
+    sources: Sequence[LogSource],
+    known: Iterable[str],
+    source_of: Callable[[str], LogSource | None],
+) -> dict[Inode, File]:
+    """Every file of every source, rotated ones too, by inode; a current file comes first.
+
+    `known` are paths that were written under before, though nothing may bear the name now.
+    """
+    found: dict[Inode, File] = {}
+    mains: dict[str, LogSource] = {}
+    for source in sources:
+        for path in glob.glob(source.pattern, recursive=True):
+            if not path.endswith(COMPRESSED):
+                mains.setdefault(path, source)
+    for path, source in mains.items():
+        _add(found, path, path, source, main=True)
+    listings = Listings()
+    followed: dict[str, LogSource | None] = dict(mains)
+    for path in [*known, *_rotated_away(sources, listings)]:
+        if path not in followed:
+            followed[path] = source_of(path)
+    for path, asking in followed.items():
+        if asking is None:
+            continue
+        directory, base = os.path.split(path)
+        for name in listings.of(directory):
+            full = os.path.join(directory, name)
+            if full not in mains and is_rotated(base, name):
+                _add(found, full, path, asking, main=False)
+    return found
+
+
+def _rotated_away(sources: Iterable[LogSource], listings: Listings) -> set[str]:
+    """Paths whose file was made and rotated away before anybody looked."""
+    paths = set()
+    for source in sources:
+        where, wanted = os.path.split(source.pattern)
+        for directory in glob.glob(where, recursive=True):
+            for name in listings.of(directory):
+                base = _ROTATED.sub("", _unpacked_name(name))
+                if base != name and fnmatch.fnmatchcase(base, wanted):
+                    paths.add(os.path.join(directory, base))
+    return paths
+
+
+def _add(found: dict[Inode, File], name: str, path: str, source: LogSource, main: bool) -> None:
+    try:
+        status = os.stat(name)
+    except OSError:
+        return  # gone since it was listed
+    if stat.S_ISREG(status.st_mode):
+        found.setdefault((status.st_dev, status.st_ino), File(name, status, path, source, main))
+
+
+def _unpacked_name(name: str) -> str:
+    stem, extension = os.path.splitext(name)
+    return stem if extension in COMPRESSED else name
+
+
+def is_rotated(base: str, name: str) -> bool:
+    """Whether a file is a rotated one of `base`: log.1, log.2.gz, or app-20261122.log."""
+    name = _unpacked_name(name)
+    if name.startswith(base):
+        return _ROTATED.match(name[len(base) :]) is not None
+    stem, extension = os.path.splitext(base)
+    if extension and name.startswith(stem) and name.endswith(extension):
+        return _ROTATED_DATE.match(name[len(stem) : -len(extension)]) is not None
+    return False
+
+
+def matches(path: str, pattern: str) -> bool:
+    """Whether glob would find `path` by `pattern`."""
+    if "**" in pattern:
+        return fnmatch.fnmatchcase(path, pattern)
+    parts, wanted = path.split("/"), pattern.split("/")
+    return len(parts) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted))
+
+
+def is_related(path: str, file: File) -> bool:
+    """Whether `file` may hold what was written under `path`."""
+    if path == file.path:
+        return True
+    directory, name = os.path.split(file.path)
+    return os.path.dirname(path) == directory and is_rotated(os.path.basename(path), name)
+
+
+def in_order(files: Iterable[File]) -> list[File]:
+    """The generations of one path, oldest first."""
+    return sorted(files, key=lambda file: (file.main, file.status.st_mtime_ns, -_number(file.name)))
+
+
+def _number(name: str) -> int:
+    """The number of a rotation, where the name ends in one: the greater, the older."""
+    match = re.search(r"[.-](\d{1,6})$", _unpacked_name(name))
+    return int(match.group(1)) if match else 0
+
+
+def digest(data: bytes) -> str:
+    """By which content is recognised again."""
+    return hashlib.blake2b(data, digest_size=8).hexdigest() if data else ""
+
+
+def fingerprinted(position: Position, content: Content) -> Position:
+    """The position with digests of the content as it is now."""
+    head = content.read(0, min(FINGERPRINT, max(position.size, position.offset)))
+    length = min(FINGERPRINT, position.offset)
+    anchor = content.read(position.offset - length, length)
+    return dataclasses.replace(
+        position,
+        head=digest(head),
+        head_length=len(head),
+        anchor=digest(anchor),
+        anchor_length=len(anchor),
+    )
+
+
+def holds(content: Content, position: Position) -> bool:
+    """Whether the content is still, at both places, what was read of it."""
+    start = position.offset - position.anchor_length
+    return (
+        digest(content.read(0, position.head_length)) == position.head
+        and digest(content.read(start, position.anchor_length)) == position.anchor
+    )
+
+
+def user_name() -> str:
+    """Whose rights the agent has."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
