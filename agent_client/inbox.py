@@ -19,7 +19,7 @@ import threading
 import time
 from typing import Any, Callable, Iterator, Mapping, Sequence
 
-from agent_client.tailer import Entry
+from agent_client.logreader import Entry
 from agent_client.wire import LEVELS, MAX_FIELDS, MAX_MESSAGE, MAX_NAME, MAX_TAGS, Point
 
 log = logging.getLogger("sentinella.inbox")

@@ -11,7 +11,7 @@ import time
 import click
 
 from agent_client.config import Config, LogSource
-from agent_client.tailer import Entry
+from agent_client.logreader import Entry
 from agent_client.verbs.common import OK, PROBLEM, Failure, say, session, verb
 from agent_client.wire import LEVELS
 
