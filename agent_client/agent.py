@@ -277,6 +277,8 @@ class Agent:
         if self.spool.began_anew:
             text = "the spool was damaged and began anew: what it held unsent is lost"
             events.append(Entry(at, "error", text, "sentinella", "sentinella.spool"))
+        for level, text in self.panel.take_news():
+            events.append(Entry(at, level, text, "sentinella", "sentinella.collector"))
         return events
 
     def _changed_specs(self, at: float) -> dict[str, Any] | None:

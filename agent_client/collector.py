@@ -118,6 +118,12 @@ class Panel:
         }
         self._threads: dict[str, threading.Thread] = {}
         self._said_at: dict[str, float] = {}
+        self._news: list[tuple[str, str]] = []
+
+    def take_news(self) -> list[tuple[str, str]]:
+        """Level and text of what is to be told of collectors that fail or work again, once."""
+        news, self._news = self._news, []
+        return news
 
     def collect(self, seconds: float) -> Points:
         """Run every collector once, all together within `seconds`."""
@@ -167,6 +173,7 @@ class Panel:
         else:
             if not state.ok:
                 log.info("collector %s works again", collector.name)
+                self._news.append(("info", f"collector {collector.name} works again"))
             state.ok, state.detail = True, ""
         return points
 
@@ -177,6 +184,7 @@ class Panel:
         said_at = self._said_at.get(collector.name, -_REPEAT_WARNING_EVERY)
         if state.ok or state.detail != detail or now - said_at >= _REPEAT_WARNING_EVERY:
             log.warning("collector %s: %s", collector.name, detail)
+            self._news.append(("warning", f"collector {collector.name}: {detail}"))
             self._said_at[collector.name] = now
         state.ok, state.detail = False, detail
         state.failures += 1

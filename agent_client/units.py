@@ -41,6 +41,7 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
         seconds="cycle_seconds",
         count="spool_reports dropped_reports dropped_points dropped_events rejected_items",
     ),
+    "agent_collector": _fields(count="ok points failures", seconds="seconds"),
 }
 
 #: (measurement, field) that only ever grow until they start again; a chart shows their rate.

@@ -24,14 +24,15 @@ from alerts import queries
 from alerts.models import Alert, Severity
 from clouds import queries as clouds
 from clouds import suppression
-from clouds.models import Server, Service
+from clouds.models import Server
+from metrics import agents
 from metrics import queries as metrics
 from metrics.views import search_context
 from sentinel_site.kit.fragments import fragment
 from sentinel_site.kit.problems import NotFound
 from sentinel_site.kit.templatetags.ui import bytes_
 
-TABS = ("overview", "alerts", "vitals", "services", "logs")
+TABS = ("overview", "alerts", "vitals", "services", "logs", "agent")
 RANGES = (3600, 21_600, 86_400, 604_800, 2_592_000)
 DAY_SECONDS = 86_400
 LOOK_AT = 8
@@ -51,6 +52,14 @@ VITALS = (
     ("v-disk", "Disk use", "disk", "percent", "percent"),
     ("v-disk-io", "Disk traffic", "disk_io", "read_bytes,write_bytes", "bytes_per_second"),
     ("v-network", "Network", "network", "received_bytes,sent_bytes", "bytes_per_second"),
+)
+
+#: The same of the agent tab.
+AGENT_CHARTS = (
+    ("a-cpu", "CPU", "agent", "cpu_percent", "percent"),
+    ("a-memory", "Memory", "agent", "memory", "bytes"),
+    ("a-cycle", "Time of a cycle", "agent", "cycle_seconds", "seconds"),
+    ("a-spool", "Spool", "agent", "spool_bytes", "bytes"),
 )
 
 
@@ -246,6 +255,7 @@ def server(request: TenantRequest, pk: int) -> HttpResponse:
         services="clouds/_service_table.html" if tab == "services" else "clouds/_services.html",
         last="clouds/_last_alerts.html",
         alerts="alerts/_alerts.html",
+        agent="clouds/_agent.html",
     )
     if template == "clouds/_vitals.html":
         context |= {"now": _now(request.tenant.pk, row)}
@@ -254,9 +264,15 @@ def server(request: TenantRequest, pk: int) -> HttpResponse:
     elif tab == "alerts":
         context |= {"alerts": queries.alerts_of(pk, 200), "no_server": True}
     elif tab == "vitals":
-        context |= {"vitals": _vitals(row, span)}
+        context |= {"vitals": _lanes(row, span, VITALS)}
     elif tab == "services":
-        context |= {"services_list": _down_first(row.service_set.all())}
+        context |= {"numbers": agents.of_services(request.tenant.pk, pk)}
+    elif tab == "agent":
+        context |= {
+            "agent": agents.health(request.tenant.pk, pk),
+            "offered": agents.offered(row.agent_version),
+            "vitals": _lanes(row, span, AGENT_CHARTS),
+        }
     elif tab == "logs":
         context |= search_context(request, fixed_server=row)
     return render(request, template, context)
@@ -351,7 +367,9 @@ def _now(tenant_id: int, row: Server) -> list[dict[str, Any]]:
     )
 
 
-def _vitals(row: Server, span: int) -> list[dict[str, Any]]:
+def _lanes(
+    row: Server, span: int, charts: Iterable[tuple[str, str, str, str, str]]
+) -> list[dict[str, Any]]:
     return [
         {
             "id": name,
@@ -360,7 +378,7 @@ def _vitals(row: Server, span: int) -> list[dict[str, Any]]:
             "unit": unit,
             "threshold": None,
         }
-        for name, title, measurement, fields, unit in VITALS
+        for name, title, measurement, fields, unit in charts
     ]
 
 
@@ -385,10 +403,6 @@ def _spans(alerts: list[Alert], start: datetime, end: datetime) -> list[dict[str
             }
         )
     return found
-
-
-def _down_first(services: Iterable[Service]) -> list[Service]:
-    return sorted(services, key=lambda one: (not one.is_down, one.project, one.name))
 
 
 def _chart_url(row: Server, measurement: str, fields: str, span: int) -> str:

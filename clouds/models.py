@@ -70,6 +70,15 @@ class Server(models.Model):
         return self.host
 
     @property
+    def openstack_versions(self) -> dict[str, str]:
+        """What its agent found installed of each OpenStack project: `{"nova": "26.1.0"}`."""
+        said = self.specs.get("openstack")
+        projects = said.get("projects") if isinstance(said, dict) else None
+        if not isinstance(projects, dict):
+            return {}
+        return {str(name): str(version) for name, version in projects.items() if version}
+
+    @property
     def silent_after(self) -> timedelta:
         """No report for this long means silent; the original agents are given three minutes."""
         if self.agent_id is None:

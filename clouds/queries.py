@@ -25,6 +25,7 @@ class Project:
 
     name: str
     services: list[Service]
+    version: str = ""
 
     @property
     def total(self) -> int:
@@ -66,9 +67,10 @@ def by_agent(agent_id: UUID | None) -> Server | None:
 def projects(server: Server) -> list[Project]:
     """Services by project: OpenStack's own first, of them those with something down."""
     found: dict[str, list[Service]] = {}
-    for service in server.service_set.order_by("project", "name"):
+    for service in sorted(server.service_set.all(), key=lambda one: (not one.is_down, one.name)):
         found.setdefault(service.project or "other", []).append(service)
-    rows = [Project(name, services) for name, services in found.items()]
+    versions = server.openstack_versions
+    rows = [Project(name, services, versions.get(name, "")) for name, services in found.items()]
     return sorted(rows, key=lambda one: (one.base, -one.down, one.name))
 
 

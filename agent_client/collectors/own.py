@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Mapping
 
-from agent_client.collector import Collector, Points
+from agent_client.collector import Collector, CollectorState, Points
 
 if TYPE_CHECKING:
     from agent_client.config import Config
@@ -14,13 +14,19 @@ if TYPE_CHECKING:
 
 
 class Own(Collector):
-    """What the agent costs and what waits in its spool; drops are running totals of this spool."""
+    """What the agent costs, what waits in its spool, and how its collectors fare.
+
+    Drops are running totals of this spool, failures of this process. It comes last, so that it
+    tells of the same cycle.
+    """
 
     name = "agent"
 
     def __init__(self, config: Config, spool: Spool) -> None:
         super().__init__(config)
         self._spool = spool
+        #: What the other collectors did; set by the loop.
+        self.collectors: Mapping[str, CollectorState] = {}
         self._cpu = _cpu_seconds()
         self._looked_at = time.monotonic()
         #: How long the last cycle took, in seconds; set by the loop.
@@ -47,6 +53,18 @@ class Own(Collector):
                 "rejected_items": lost.rejected,
             },
         )
+        for name, state in self.collectors.items():
+            if name != self.name:
+                points.add(
+                    "agent_collector",
+                    {
+                        "ok": int(state.ok),
+                        "seconds": state.seconds,
+                        "points": state.points,
+                        "failures": state.failures,
+                    },
+                    {"collector": name},
+                )
 
 
 def resident_bytes() -> int:

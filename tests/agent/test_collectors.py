@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -13,8 +14,10 @@ from agent_client.collector import Collector, Panel, Points
 from agent_client.collectors import COLLECTORS
 from agent_client.collectors.cpu import Cpu
 from agent_client.collectors.disk import Disk, worth_watching
+from agent_client.collectors.own import Own
 from agent_client.config import Config
 from agent_client.specs import specs
+from agent_client.spool import Spool
 
 FIELDS = {
     "cpu": {"percent", "user", "system", "iowait", "idle", "steal"},
@@ -101,6 +104,35 @@ def test_one_broken_collector_stops_no_other(make_config: Callable[..., Config])
     assert not panel.states["broken"].ok
     assert "no such sensor" in panel.states["broken"].detail
     assert panel.states["steady"].ok
+
+
+def test_the_agent_tells_how_its_collectors_fare(make_config: Callable[..., Config]) -> None:
+    class Broken(Collector):
+        name = "broken"
+        works = False
+
+        def collect(self, points: Points) -> None:
+            if not self.works:
+                raise RuntimeError("no such device")
+            points.add("broken", {"value": 1})
+
+    config = make_config()
+    with contextlib.closing(Spool(config.state_dir, 10**6, 3600)) as spool:
+        own, broken = Own(config, spool), Broken(config)
+        panel = Panel([broken, own])
+        own.collectors = panel.states
+        told = [p for p in panel.collect(5).points if p.measurement == "agent_collector"]
+        assert [(p.tags, p.fields["ok"], p.fields["failures"]) for p in told] == [
+            ({"collector": "broken"}, 0, 1)
+        ]
+        failed = ("warning", "collector broken: RuntimeError: no such device")
+        assert panel.take_news() == [failed]
+        panel.collect(5)
+        assert panel.take_news() == [], "the same failure is told once"
+        broken.works = True
+        (told,) = [p for p in panel.collect(5).points if p.measurement == "agent_collector"]
+        assert told.fields["ok"] == 1
+        assert panel.take_news() == [("info", "collector broken works again")]
 
 
 def test_a_hanging_collector_costs_its_budget_once_and_returns_when_it_can(

@@ -22,6 +22,7 @@ from alerts import notifiers
 from alerts.forms import ChannelForm, RuleForm
 from alerts.models import Notification, NotificationChannel, Rule
 from clouds.models import CloudGroup, Server, Service
+from metrics.agents import AgentHealth, CollectorHealth, Figure
 from sentinel_site.kit.problems import Problem
 
 NOW = datetime.now(UTC)
@@ -215,7 +216,15 @@ NOVA = [make_service("nova-conductor", "nova", "down")] + [
     for name in ("api", "scheduler", "novncproxy", "compute", "metadata")
 ]
 PROJECTS = [
-    {"name": "nova", "total": 6, "down": 1, "unknown": 0, "services": NOVA, "base": False},
+    {
+        "name": "nova",
+        "version": "26.1.0",
+        "total": 6,
+        "down": 1,
+        "unknown": 0,
+        "services": NOVA,
+        "base": False,
+    },
     {
         "name": "neutron",
         "total": 3,
@@ -404,7 +413,25 @@ SERVER = {
     "last_alerts": ALERTS,
     "alerts": ALERTS,
     "projects": PROJECTS,
-    "services_list": NOVA,
+    "numbers": {
+        "nova-api": {
+            "cpu_percent": 3.2,
+            "memory": 412 * 1024**2,
+            "uptime": 86_400.0,
+            "restarts": 1.0,
+            "ports_listening": 2.0,
+            "ports_answering": 2.0,
+        }
+    },
+    "agent": AgentHealth(
+        costs=[Figure("cpu_percent", "CPU, of one processor", 0.49, "percent", NOW)],
+        delivery=[Figure("dropped_points", "Points dropped", 12, "count", NOW)],
+        collectors=[
+            CollectorHealth("disk", False, 5.0, 0, 3),
+            CollectorHealth("cpu", True, 0.0004, 1, 0),
+        ],
+    ),
+    "offered": "2.1.0",
     "vitals": [
         {"id": "v-cpu", "title": "CPU", "url": "/chart/cpu", "unit": "percent", "threshold": 90},
         {
@@ -607,6 +634,7 @@ SCENES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "server-alerts": ("clouds/server.html", "clouds:server", {**SERVER, "tab": "alerts"}),
     "server-vitals": ("clouds/server.html", "clouds:server", {**SERVER, "tab": "vitals"}),
     "server-services": ("clouds/server.html", "clouds:server", {**SERVER, "tab": "services"}),
+    "server-agent": ("clouds/server.html", "clouds:server", {**SERVER, "tab": "agent"}),
     "server-logs": ("clouds/server.html", "clouds:server", {**SERVER, **LOGS, "tab": "logs"}),
     "add-server": ("clouds/add.html", "clouds:add-server", ADD),
     "add-server-empty": ("clouds/add.html", "clouds:add-server", {"command": ""}),
