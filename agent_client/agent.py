@@ -21,11 +21,12 @@ from agent_client.collectors.own import Own, resident_bytes
 from agent_client.config import Config
 from agent_client.inbox import Inbox
 from agent_client.logreader import Entry
+from agent_client.masking import Masker, masker_of
 from agent_client.specs import specs
 from agent_client.spool import Losses, Spool, SpoolCorrupt, SpoolUnusable
 from agent_client.tailer import Tailer
 from agent_client.transport import Sender
-from agent_client.wire import VERSION, LogEvent, Point, Report
+from agent_client.wire import MAX_MESSAGE, VERSION, LogEvent, Point, Report
 
 log = logging.getLogger("sentinella.agent")
 
@@ -77,6 +78,7 @@ class Agent:
         )
         self.tailer = Tailer(config.logs, self.spool.positions())
         self.sender = Sender(config, self.spool)
+        self._mask = masker_of(config)
         self._specs: dict[str, Any] | None = None
         self._specs_at = 0.0
         self._began_at = clock()
@@ -246,7 +248,10 @@ class Agent:
                 at=round(at, 3),
                 interval=self.config.interval,
                 points=points.points,
-                events=[_event(sequence, number, entry) for number, entry in enumerate(entries)],
+                events=[
+                    _event(sequence, number, entry, self._mask)
+                    for number, entry in enumerate(entries)
+                ],
                 services=points.services,
                 specs=facts,
             )
@@ -325,12 +330,12 @@ class Agent:
             "cycle_seconds": round(self._own.cycle_seconds, 4),
             "points": self._last_points,
             "memory": resident_bytes(),
-            "problem": self._problem,
+            "problem": self._mask(self._problem),
             "warnings": list(self.config.warnings),
             "collectors": [dataclasses.asdict(state) for state in self.panel.states.values()],
             "logs": [dataclasses.asdict(state) for state in self.tailer.states.values()],
             "log_gaps": self.tailer.gaps,
-            "sending": dataclasses.asdict(sent),
+            "sending": {**dataclasses.asdict(sent), "last_error": self._mask(sent.last_error)},
         }
         path = os.path.join(self.config.state_dir, "status.json")
         try:
@@ -342,13 +347,16 @@ class Agent:
             log.warning("status: %s", error)
 
 
-def _event(sequence: int, number: int, entry: Entry) -> LogEvent:
-    """A log event with its id: the place in the report that carries it, so it never changes."""
+def _event(sequence: int, number: int, entry: Entry, mask: Masker) -> LogEvent:
+    """A log event with its id: the place in the report that carries it, so it never changes.
+
+    Whatever it came from, this is where secrets end: before the spool.
+    """
     return LogEvent(
         id=f"{sequence}.{number}",
         at=entry.at,
         level=entry.level,
-        message=entry.message,
+        message=mask(entry.message)[:MAX_MESSAGE],
         service=entry.service,
         component=entry.component,
         request_id=entry.request_id,

@@ -198,10 +198,12 @@ class Journal:
         if self._child is not None or now < self._not_before:
             return self._complaint if self._child is None else ""
         self._complaint = ""
+        # Not the agent's own surroundings, which may hold its key.
+        surroundings = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
         try:
             self._child = subprocess.Popen(  # noqa: S603 - our own arguments
                 self._command(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE, env={**os.environ, "LC_ALL": "C"},
+                stderr=subprocess.PIPE, env=surroundings,
             )  # fmt: skip
         except OSError as error:
             self._not_before = now + _RESTART_AFTER

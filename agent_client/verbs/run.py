@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import resource
 import sys
 from typing import Iterator
 
 import click
 
 from agent_client.config import Config, ConfigError
+from agent_client.masking import guard, masker_of
 from agent_client.verbs.common import OK, SERVER, STATE, Failure, session, verb
 
 
@@ -54,6 +56,9 @@ def log_to(config: Config) -> None:
         except OSError as error:
             raise ConfigError(f"log_file {config.log_file}: {error.strerror}") from None
     logging.basicConfig(level=config.log_level, format=config.log_format, handlers=[handler])
+    guard(masker_of(config), [handler])
+    # A core dump would hold the key.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import gzip
 import http.server
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,14 @@ def problem(
     body = json.dumps({"type": f"/problems/{code}", "title": code, "status": status}).encode()
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return status, {"Content-Type": "application/problem+json", **named}, body
+
+
+def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
+    """Go on as soon as the condition holds; fail where it does not hold in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to that in time"
+        threading.Event().wait(0.01)
 
 
 @pytest.fixture
