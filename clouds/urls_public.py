@@ -17,5 +17,5 @@ urlpatterns = [
         name="api-own-suppression-end",
     ),
     path("install", views.install_script, name="install"),
-    path("install/<str:name>", views.install_wheel, name="install-wheel"),
+    path("install/<str:name>", views.install_file, name="install-file"),
 ]

@@ -33,7 +33,11 @@ def add_server(request: TenantRequest) -> HttpResponse:
     if request.method == "POST":
         token, text = keys.issue_enrol_token(request.tenant, request.access.user, timezone.now())
         audit(request.access, "key.issued", token, scope=token.scope)
-        context = {"command": install.line(text), "expires_at": token.expires_at}
+        context = {
+            "command": install.line(text),
+            "by_hand": install.by_hand(text),
+            "expires_at": token.expires_at,
+        }
         context |= _progress(token)
     template = "add_server.html" if request.headers.get("HX-Request") else "add.html"
     return render(request, f"clouds/{template}", context)
@@ -57,8 +61,10 @@ def install_script(request: HttpRequest) -> HttpResponse:
 
 
 @require_safe
-def install_wheel(request: HttpRequest, name: str) -> HttpResponse:
-    found = install.wheel()
-    if name != found.name:
-        raise NotFound(f"The agent offered here is {found.name}.")
-    return HttpResponse(found.content, content_type="application/zip")
+def install_file(request: HttpRequest, name: str) -> HttpResponse:
+    """The agent's wheel or one of its packages."""
+    for offer in install.offers():
+        if offer.name == name:
+            return HttpResponse(offer.content(), content_type="application/octet-stream")
+    offered = ", ".join(offer.name for offer in install.offers())
+    raise NotFound(f"There is no such file here; offered are {offered}.")
