@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import json
 import logging
@@ -48,8 +49,16 @@ class AlreadyRunning(Exception):
 
 @contextlib.contextmanager
 def sole_use(state_dir: str) -> Iterator[None]:
-    """Hold the state directory for this process alone. Raises AlreadyRunning or OSError."""
+    """Hold the state directory for this process alone. Raises AlreadyRunning or OSError.
+
+    Root leaves no file in another user's directory, which that user's agent could not write to.
+    """
     os.makedirs(state_dir, mode=0o700, exist_ok=True)
+    owner = os.stat(state_dir).st_uid
+    if os.geteuid() == 0 and owner != 0:
+        raise PermissionError(
+            errno.EPERM, f"belongs to user {owner}; do this as that user (sudo -u)", state_dir
+        )
     descriptor = os.open(os.path.join(state_dir, "lock"), os.O_RDWR | os.O_CREAT, 0o600)
     try:
         try:

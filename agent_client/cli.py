@@ -8,6 +8,7 @@ spool is in the way · 130 interrupted.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sqlite3
@@ -119,7 +120,8 @@ def _told(error: Exception) -> int:
         complain(f"the server answered {error}")
         return SERVER
     if isinstance(error, PermissionError):
-        complain(f"{error.filename}: {error.strerror}; run as root or as the agent's user")
+        mend = "; run as root or as the agent's user" if error.errno == errno.EACCES else ""
+        complain(f"{error.filename}: {error.strerror}{mend}")
         return PERMISSION
     if isinstance(error, OSError):
         complain(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "))

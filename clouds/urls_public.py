@@ -17,5 +17,6 @@ urlpatterns = [
         name="api-own-suppression-end",
     ),
     path("install", views.install_script, name="install"),
+    path("install/offers.json", views.install_offers, name="install-offers"),
     path("install/<str:name>", views.install_file, name="install-file"),
 ]

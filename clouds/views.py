@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
@@ -14,6 +14,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from accounts import keys
 from accounts.access import TenantRequest, audit, fetch, permit
 from accounts.models import Key, Role
+from agent_client.wire import VERSION
 from clouds import install, queries
 from sentinel_site.kit.problems import NotFound
 
@@ -58,6 +59,17 @@ def _progress(token: Key) -> dict[str, Any]:
 @require_safe
 def install_script(request: HttpRequest) -> HttpResponse:
     return HttpResponse(install.script(), content_type="text/x-shellscript; charset=utf-8")
+
+
+@require_safe
+def install_offers(request: HttpRequest) -> HttpResponse:
+    """The files that the agent can be installed from, for configuration management."""
+    offers = [
+        {"kind": one.kind, "machine": one.machine, "name": one.name, "url": one.url}
+        | {"sha256": one.sha256}
+        for one in install.offers()
+    ]
+    return JsonResponse({"version": VERSION, "offers": offers})
 
 
 @require_safe

@@ -18,6 +18,10 @@ import zipfile
 from pathlib import Path
 from typing import Mapping, Sequence
 
+from click.shell_completion import BashComplete
+
+from agent_client.cli import program
+from agent_client.packaging.manual import manual
 from agent_client.packaging.project import project
 from agent_client.packaging.wheel import AGENT, sources, wheel
 from agent_client.wire import VERSION
@@ -56,8 +60,8 @@ def build(output: Path, architectures: Sequence[str]) -> list[Path]:
 def _stage(tree: Path, architecture: str) -> None:
     """Lay out what the package puts on a host, apart from control files."""
     library = tree / "usr/lib/sentinella"
-    for path, content in sources().items():
-        _put(library / "agent_client" / path, content)
+    for name, content in sources().items():
+        _put(library / "agent_client" / name, content)
     _unpack_dependencies(library, ARCHITECTURES[architecture][1])
     _put(tree / "usr/bin/sentinella", (FILES / "sentinella").read_bytes())
     _put(library / "join-groups", (FILES / "join-groups").read_bytes())
@@ -67,10 +71,9 @@ def _stage(tree: Path, architecture: str) -> None:
         (FILES / "sentinella.service").read_bytes(),
     )
     _put(tree / "etc/logrotate.d/sentinella", (FILES / "logrotate").read_bytes())
-    manual = (FILES / "sentinella.1").read_text().replace("@VERSION@", VERSION)
     _put(
         tree / "usr/share/man/man1/sentinella.1.gz",
-        gzip.compress(manual.encode(), compresslevel=9, mtime=0),
+        gzip.compress(manual().encode(), compresslevel=9, mtime=0),
     )
     _put(tree / "usr/share/bash-completion/completions/sentinella", _completion().encode())
     licence = AGENT.parent / "LICENSE"
@@ -105,11 +108,7 @@ def _unpack_dependencies(library: Path, platform: str) -> None:
 
 
 def _completion() -> str:
-    from click.shell_completion import BashComplete
-
-    from agent_client.cli import main
-
-    return BashComplete(main, {}, "sentinella", "_SENTINELLA_COMPLETE").source()
+    return BashComplete(program, {}, "sentinella", "_SENTINELLA_COMPLETE").source()
 
 
 def _set_times(tree: Path) -> None:

@@ -81,6 +81,20 @@ def test_the_script_checks_what_it_fetches(client, db, packages, settings):
     assert client.get("/install/..%2Fwheel.py").status_code == 404
 
 
+def test_configuration_management_learns_what_is_offered(client, db, packages, settings):
+    settings.PUBLIC_URL = "https://watch.example"
+    (packages / f"sentinella-{wire.VERSION}-1.x86_64.rpm").write_bytes(b"a package")
+    told = client.get("/install/offers.json").json()
+    assert told["version"] == wire.VERSION
+    assert [(one["kind"], one["machine"]) for one in told["offers"]] == [
+        ("wheel", "any"),
+        ("rpm", "x86_64"),
+    ]
+    for one in told["offers"]:
+        body = client.get(one["url"].removeprefix("https://watch.example")).content
+        assert hashlib.sha256(body).hexdigest() == one["sha256"]
+
+
 def test_a_package_that_was_built_anew_is_announced_anew(client, db, packages):
     path = packages / f"sentinella_{wire.VERSION}_amd64.deb"
     path.write_bytes(b"a package")

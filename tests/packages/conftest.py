@@ -59,7 +59,17 @@ class Debian:
 
     def files(self) -> set[str]:
         """Everything that is neither Debian's own state nor a log."""
-        skipped = ("proc", "sys", "dev", "run", "tmp", "var/cache", "var/lib/dpkg", "var/lib/apt", "var/log")
+        skipped = (
+            "proc",
+            "sys",
+            "dev",
+            "run",
+            "tmp",
+            "var/cache",
+            "var/lib/dpkg",
+            "var/lib/apt",
+            "var/log",
+        )
         found = set()
         for place, directories, names in os.walk(self.root):
             inside = os.path.relpath(place, self.root)

@@ -15,7 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from agent_client.cli import VERBS
 from agent_client.packaging.build import FILES, build
+from agent_client.packaging.manual import manual
 from agent_client.wire import VERSION
 from tests.e2e.product import Organization, until
 from tests.packages.conftest import Debian
@@ -199,6 +201,17 @@ def test_the_package_of_the_original_agent_is_replaced_and_its_configuration_kep
     assert not (debian.root / "etc/init.d/sentinella").exists()
     assert VERSION in debian.run("sentinella", "--version")
     purge(debian)
+
+
+def test_the_manual_tells_of_every_verb(tmp_path):
+    path = tmp_path / "sentinella.1"
+    path.write_text(manual())
+    drawn = subprocess.run(
+        ["man", "--warnings", "--local-file", path], capture_output=True, text=True, check=True
+    )
+    assert drawn.stderr == ""
+    for verb in VERBS:
+        assert re.search(rf"^ +{verb}\b", drawn.stdout, re.MULTILINE), verb
 
 
 def test_a_manual_page_and_completion_come_with_the_package(debian, packages):
