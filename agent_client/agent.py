@@ -331,6 +331,7 @@ class Agent:
             "agent": self.id,
             "host": self.config.hostname,
             "server": self.config.server,
+            "config": self.config.path,
             "version": VERSION,
             "interval": self.config.interval,
             "began_at": round(self._began_at, 3),

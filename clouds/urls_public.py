@@ -3,9 +3,10 @@
 from django.urls import path
 
 from clouds import views
-from clouds.api.own import OwnSuppressionEndView, OwnSuppressionView
+from clouds.api.own import OwnStateView, OwnSuppressionEndView, OwnSuppressionView
 
 urlpatterns = [
+    path("api/v1/servers/self", OwnStateView.as_view(), name="api-own-server"),
     path(
         "api/v1/servers/self/suppression",
         OwnSuppressionView.as_view(),
