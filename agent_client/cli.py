@@ -8,7 +8,6 @@ spool is in the way · 130 interrupted.
 
 from __future__ import annotations
 
-import errno
 import importlib
 import os
 import sqlite3
@@ -38,7 +37,7 @@ VERBS = {
     "enrol": "agent_client.verbs.enrol",
     "run": "agent_client.verbs.run",
     "status": "agent_client.verbs.status",
-    "doctor": "agent_client.verbs.doctor",
+    "discover": "agent_client.verbs.discover",
     "check": "agent_client.verbs.check",
     "check-config": "agent_client.verbs.check_config",
     "tail": "agent_client.verbs.tail",
@@ -121,8 +120,7 @@ def _told(error: Exception) -> int:
         complain(f"the server answered {error}")
         return SERVER
     if isinstance(error, PermissionError):
-        mend = "; run as root or as the agent's user" if error.errno == errno.EACCES else ""
-        complain(f"{error.filename}: {error.strerror}{mend}")
+        complain(f"{error.filename}: {error.strerror}; run as root or as the agent's user")
         return PERMISSION
     if isinstance(error, OSError):
         complain(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "))

@@ -1,5 +1,0 @@
-import sys
-
-from agent_client.packaging.build import main
-
-sys.exit(main())

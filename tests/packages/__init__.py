@@ -1,1 +1,0 @@
-"""The agent, installed as a package into a Debian of its own."""
