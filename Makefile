@@ -13,12 +13,15 @@ PYTHON := $(VENV)/bin/python
 JOBS ?= 4
 BROWSERS ?= 3
 ARGS ?=
+# What `make test` runs: all that needs nothing but this machine and takes no promises of time.
+EVERYWHERE := not e2e and not rabbitmq and not openstack and not packages
 
 # PORT and STATE_DIR reach `manage.py up` through the environment: make run PORT=8010 STATE_DIR=/tmp/two
 export HOST PORT STATE_DIR
 
 .NOTPARALLEL:
-.PHONY: help run test test-e2e test-openstack lint format bench clean venv venv-dev frontend
+.PHONY: help run test test-e2e test-openstack test-packages agent-packages lint format bench clean venv \
+	venv-dev frontend
 
 help: ## Say what can be done
 	@echo "Sentinella. Start with: make run"
@@ -33,7 +36,7 @@ run: venv frontend ## Start everything on this machine, and print where to look
 
 test: venv-dev frontend ## Run the tests, in parallel, on a PostgreSQL and a Valkey of their own
 	@unset HOST PORT STATE_DIR; exec $(PYTHON) -m sentinel_site.embedded run --fast -- \
-		$(PYTHON) -m pytest -n $(JOBS) --dist loadscope -m "not e2e and not rabbitmq and not openstack" $(ARGS)
+		$(PYTHON) -m pytest -n $(JOBS) --dist loadscope -m "$(EVERYWHERE)" $(ARGS)
 
 test-e2e: venv-dev frontend ## Run the end-to-end tests in a real browser (needs chromium)
 	@unset HOST PORT STATE_DIR; $(PYTHON) -m sentinel_site.embedded run --fast -- \
@@ -46,6 +49,13 @@ test-openstack: venv-dev ## Run the tests against a real OpenStack (root on Debi
 	@status=0; $(PYTHON) -m tests.openstack exec $(PYTHON) -m pytest -m openstack -p no:cacheprovider \
 		tests/openstack $(ARGS) || status=$$?; \
 		$(PYTHON) -m tests.openstack down; exit $$status
+
+test-packages: venv-dev frontend ## Install the agent's packages into a fresh Debian (root; needs debootstrap, rpm, systemd)
+	@unset HOST PORT STATE_DIR; exec $(PYTHON) -m sentinel_site.embedded run --fast -- \
+		$(PYTHON) -m pytest -m packages $(ARGS)
+
+agent-packages: venv ## Build the agent's wheel, .deb and .rpm into dist/agent (needs dpkg-deb, rpmbuild)
+	@exec $(PYTHON) -m agent_client.packaging $(ARGS)
 
 lint: venv-dev ## Check style, types, layers, templates, migrations and locks
 	@failed=; \

@@ -33,6 +33,10 @@ class UnknownKey(Problem):
     headers = {"WWW-Authenticate": "Bearer"}
 
 
+class RevokedKey(UnknownKey):
+    code, title = "revoked-key", "This key is no longer valid"
+
+
 class WrongScope(Problem):
     status, code, title = 403, "wrong-scope", "This key is for something else"
 
@@ -165,9 +169,8 @@ def forget_cached() -> None:
 def _look_up(text: str, digest: bytes) -> KeyHolder:
     match = _FORM.fullmatch(text)
     row = (
-        Key.objects.filter(prefix=match[1], revoked_at=None, tenant__provisioned_at__isnull=False)
+        Key.objects.filter(prefix=match[1], tenant__provisioned_at__isnull=False)
         .exclude(scope=Key.Scope.ENROL)
-        .filter(Q(expires_at=None) | Q(expires_at__gt=timezone.now()))
         .select_related("tenant")
         .first()
         if match
@@ -175,6 +178,10 @@ def _look_up(text: str, digest: bytes) -> KeyHolder:
     )
     if row is None or not hmac.compare_digest(bytes(row.digest), digest):
         raise UnknownKey("Check the key, or issue a new one under Settings, Keys.")
+    over = row.revoked_at or row.expires_at  # whoever has the whole key may know what became of it
+    if over is not None and (row.revoked_at or over <= timezone.now()):
+        word = "revoked" if row.revoked_at else "good until"
+        raise RevokedKey(f"It was {word} {over:%Y-%m-%d %H:%M} UTC. Issue a new one.")
     return KeyHolder(
         row.pk, row.tenant_id, row.tenant.schema_name, row.tenant.slug, row.scope, row.agent_id
     )

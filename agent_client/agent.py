@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import json
 import logging
@@ -18,7 +19,6 @@ from agent_client import config as configuration
 from agent_client.collector import Panel, Points, kept
 from agent_client.collectors import COLLECTORS
 from agent_client.collectors.own import Own, resident_bytes
-from agent_client.collectors.service import Service
 from agent_client.config import Config
 from agent_client.inbox import Inbox
 from agent_client.logreader import Entry
@@ -49,8 +49,16 @@ class AlreadyRunning(Exception):
 
 @contextlib.contextmanager
 def sole_use(state_dir: str) -> Iterator[None]:
-    """Hold the state directory for this process alone. Raises AlreadyRunning or OSError."""
+    """Hold the state directory for this process alone. Raises AlreadyRunning or OSError.
+
+    Root leaves no file in another user's directory, which that user's agent could not write to.
+    """
     os.makedirs(state_dir, mode=0o700, exist_ok=True)
+    owner = os.stat(state_dir).st_uid
+    if os.geteuid() == 0 and owner != 0:
+        raise PermissionError(
+            errno.EPERM, f"belongs to user {owner}; do this as that user (sudo -u)", state_dir
+        )
     descriptor = os.open(os.path.join(state_dir, "lock"), os.O_RDWR | os.O_CREAT, 0o600)
     try:
         try:
@@ -77,18 +85,11 @@ class Agent:
             [kind(config) for kind in COLLECTORS if config.collectors.get(kind.name, True)]
             + [self._own]
         )
-        self.discovery = next(
-            (one.discovery for one in self.panel.collectors if isinstance(one, Service)), None
-        )
-        if self.discovery is not None:
-            self.discovery.remember = True
-        self._followed = config.logs
         self.tailer = Tailer(config.logs, self.spool.positions())
         self.sender = Sender(config, self.spool)
         self._mask = masker_of(config)
         self._specs: dict[str, Any] | None = None
-        self._host_facts: dict[str, Any] = {}
-        self._host_facts_at = 0.0
+        self._specs_at = 0.0
         self._began_at = clock()
         self._cycles = 0
         self._last_points = 0
@@ -199,9 +200,6 @@ class Agent:
         at = self._clock()
         points = self.panel.collect(self.config.interval * _SHARE_COLLECTING)
         points.points = kept(self.config.drops, points.points)
-        if self.discovery is not None and self.discovery.sources != self._followed:
-            self._followed = self.discovery.sources
-            self.tailer.follow(self._followed)
         try:
             self._store(at, points, began)
             self._problem = ""
@@ -222,18 +220,12 @@ class Agent:
         facts = self._changed_specs(at)
         poll = self.tailer.poll(at, EVENTS_PER_REPORT, _READ_PER_REPORT)
         untold = self.spool.untold_losses()
-        changes = self.discovery.changes if self.discovery is not None else ()
-        own_events = self._own_events(at, untold) + [
-            Entry(at, change.level, change.text, change.service, "sentinella.discovery")
-            for change in changes
-        ]
+        own_events = self._own_events(at, untold)
         entries = own_events + poll.entries
         self._current = self._append(
             at, points, entries, facts, poll.changes, untold[0] if untold else None
         )
         self.spool.began_anew = False
-        if self.discovery is not None:
-            self.discovery.told(len(changes))
         self.tailer.accept(poll)
         while poll.more and time.monotonic() < deadline and not self._stop.is_set():
             poll = self.tailer.poll(at, EVENTS_PER_REPORT, _READ_PER_REPORT)
@@ -305,13 +297,14 @@ class Agent:
 
     def _changed_specs(self, at: float) -> dict[str, Any] | None:
         """The specs with the first report and whenever they changed, else None."""
-        if not self._host_facts or abs(at - self._host_facts_at) >= _SPECS_EVERY:
-            try:
-                self._host_facts, self._host_facts_at = specs(), at
-            except (OSError, ValueError) as error:
-                log.warning("specs: %s", error)
-        found = self.discovery.facts() if self.discovery is not None else {}
-        now = {**self._host_facts, **found}
+        if self._specs is not None and abs(at - self._specs_at) < _SPECS_EVERY:
+            return None
+        try:
+            now = specs()
+        except (OSError, ValueError) as error:
+            log.warning("specs: %s", error)
+            return None
+        self._specs_at = at
         if now == self._specs:
             return None
         self._specs = now
@@ -338,6 +331,7 @@ class Agent:
             "agent": self.id,
             "host": self.config.hostname,
             "server": self.config.server,
+            "config": self.config.path,
             "version": VERSION,
             "interval": self.config.interval,
             "began_at": round(self._began_at, 3),

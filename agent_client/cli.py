@@ -8,6 +8,7 @@ spool is in the way · 130 interrupted.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sqlite3
@@ -37,7 +38,7 @@ VERBS = {
     "enrol": "agent_client.verbs.enrol",
     "run": "agent_client.verbs.run",
     "status": "agent_client.verbs.status",
-    "discover": "agent_client.verbs.discover",
+    "doctor": "agent_client.verbs.doctor",
     "check": "agent_client.verbs.check",
     "check-config": "agent_client.verbs.check_config",
     "tail": "agent_client.verbs.tail",
@@ -120,7 +121,8 @@ def _told(error: Exception) -> int:
         complain(f"the server answered {error}")
         return SERVER
     if isinstance(error, PermissionError):
-        complain(f"{error.filename}: {error.strerror}; run as root or as the agent's user")
+        mend = "; run as root or as the agent's user" if error.errno == errno.EACCES else ""
+        complain(f"{error.filename}: {error.strerror}{mend}")
         return PERMISSION
     if isinstance(error, OSError):
         complain(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "))

@@ -687,7 +687,8 @@ def agent_id(state_dir: str) -> str:
 def write_private(path: str, text: str) -> None:
     """Write a file that only its owner may read, whole or not at all.
 
-    Owner, group and a group's right to read stay as they were where the file exists.
+    Owner, group and a group's right to read stay as they were where the file exists; a new one that
+    root writes belongs to whom its directory belongs, so that the agent's user can read it.
     """
     os.makedirs(os.path.dirname(path) or ".", mode=0o755, exist_ok=True)
     temporary = f"{path}.{os.getpid()}.new"
@@ -697,6 +698,9 @@ def write_private(path: str, text: str) -> None:
             before = os.stat(path)
         except FileNotFoundError:
             os.fchmod(descriptor, 0o600)
+            if os.geteuid() == 0:
+                above = os.stat(os.path.dirname(path) or ".")
+                os.fchown(descriptor, above.st_uid, above.st_gid)
         else:
             if (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
                 os.fchown(descriptor, before.st_uid, before.st_gid)

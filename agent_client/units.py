@@ -30,13 +30,10 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
         bytes="received_bytes sent_bytes",
         count="received_packets sent_packets received_errors sent_errors received_drops sent_drops",
     ),
-    "service": _fields(
+    "process": _fields(
         percent="cpu_percent memory_percent",
         bytes="memory",
-        seconds="uptime",
-        count=(
-            "up workers threads descriptors restarts ports_listening ports_answering ports_silent"
-        ),
+        count="up workers threads descriptors",
     ),
     "agent": _fields(
         percent="cpu_percent",

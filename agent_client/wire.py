@@ -14,6 +14,7 @@ VERSION = "2.0.0"
 
 REPORTS_PATH = "/api/v1/reports"
 ENROL_PATH = "/api/v1/enrol"
+SERVER_PATH = "/api/v1/servers/self"
 SUPPRESSION_PATH = "/api/v1/servers/self/suppression"
 
 #: Log levels, worst first. Everything else an agent reads is mapped onto one of them.

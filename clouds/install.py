@@ -1,90 +1,121 @@
-"""The one-line install: a shell script and the agent's wheel, both served by this installation.
+"""The one-line install: a shell script and what it fetches, all served by this installation.
 
 The wheel is made from the agent's own sources at first use, so what is installed always fits the
-server that it will report to. Format: PyPA, "Binary distribution format" (PEP 427).
+server that it will report to. Debian packages and RPMs are offered beside it where
+`make agent-packages` has built them.
 """
 
 from __future__ import annotations
 
-import base64
 import functools
 import hashlib
-import io
-import tomllib
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from django.conf import settings
 from django.template.loader import render_to_string
 
+from agent_client.packaging import wheel
 from agent_client.wire import VERSION
 from sentinel_site.kit.tenancy import public_url
 
-AGENT = Path(settings.BASE_DIR) / "agent_client"
-_TIME = (1980, 1, 1, 0, 0, 0)  # the same sources always make the same file
+UNIT_FILES = wheel.AGENT / "packaging" / "files"
+#: How a package's name ends: what installs it, and for which machine (as `uname -m` says).
+PACKAGES = {
+    f"_{VERSION}_amd64.deb": ("deb", "x86_64"),
+    f"_{VERSION}_arm64.deb": ("deb", "aarch64"),
+    f"-{VERSION}-1.x86_64.rpm": ("rpm", "x86_64"),
+    f"-{VERSION}-1.aarch64.rpm": ("rpm", "aarch64"),
+}
 
 
 @dataclass(frozen=True)
-class Wheel:
-    """A file that pip installs, and its SHA-256 in hex."""
+class Offer:
+    """A file that a server can install the agent from; SHA-256 in hex."""
 
+    kind: str
+    machine: str
     name: str
-    content: bytes
     sha256: str
+    path: Path | None = None
+
+    @property
+    def url(self) -> str:
+        return public_url("install-file", self.name)
+
+    def content(self) -> bytes:
+        return self.path.read_bytes() if self.path else wheel.wheel().content
+
+
+def offers() -> list[Offer]:
+    """The wheel, then the packages of this very version that have been built."""
+    made = wheel.wheel()
+    found = [Offer("wheel", "any", made.name, made.sha256)]
+    for ending, (kind, machine) in PACKAGES.items():
+        path = Path(settings.AGENT_PACKAGES) / f"sentinella{ending}"
+        if path.is_file():
+            known = path.stat()
+            sha256 = _sha256(path, known.st_mtime_ns, known.st_size)
+            found.append(Offer(kind, machine, path.name, sha256, path))
+    return found
+
+
+@functools.lru_cache(maxsize=32)
+def _sha256(path: Path, changed_ns: int, size: int) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def line(token: str) -> str:
-    """What to paste on a server, as root; the token in it works once."""
-    return f"curl -fsSL {public_url('install')} | sudo sh -s -- {token}"
+    """What to paste on a server; it checks the script before running it, as root.
+
+    The token in it works once, and reaches no command line that other users could list.
+    """
+    sha256 = hashlib.sha256(script().encode()).hexdigest()
+    return (
+        f'f=$(mktemp) && curl -fsSL {public_url("install")} -o "$f"'
+        f' && echo "{sha256}  $f" | sha256sum -c --quiet'
+        f' && echo {token} | $(command -v sudo) sh "$f"'
+    )
+
+
+def by_hand(token: str) -> list[tuple[str, str]]:
+    """The same with the tools that a team may have already: (name, commands)."""
+    enrol = f"echo {token} | sudo sentinella enrol --server {settings.PUBLIC_URL} --token -"
+    ways = []
+    for offer in offers():
+        fetch = (
+            f"curl -fsSLO {offer.url}\necho '{offer.sha256}  {offer.name}' | sha256sum -c --quiet"
+        )
+        start = f"{enrol}\nsudo systemctl restart sentinella"
+        if offer.kind == "deb" and offer.machine == "x86_64":
+            ways.append(("apt", f"{fetch}\nsudo apt install ./{offer.name}\n{start}"))
+        elif offer.kind == "rpm" and offer.machine == "x86_64":
+            ways.append(("dnf", f"{fetch}\nsudo dnf install ./{offer.name}\n{start}"))
+        elif offer.kind == "wheel":
+            ways.append(
+                (
+                    "pip",
+                    f"python3 -m venv sentinella\n"
+                    f"sentinella/bin/pip install '{offer.url}#sha256={offer.sha256}'\n"
+                    f"echo {token} | sentinella/bin/sentinella --config agent.toml enrol"
+                    f" --server {settings.PUBLIC_URL} --token -\n"
+                    "sentinella/bin/sentinella --config agent.toml run",
+                )
+            )
+    return ways
 
 
 def script() -> str:
     """The POSIX shell script that the line runs."""
-    found = wheel()
+    unit = (UNIT_FILES / "sentinella.service").read_text()
     return render_to_string(
         "clouds/install.sh",
         {
             "server": settings.PUBLIC_URL,
-            "wheel_url": public_url("install-wheel", found.name),
-            "wheel_name": found.name,
-            "sha256": found.sha256,
+            "base": public_url("install-file", "NAME").removesuffix("NAME"),
+            "offers": offers(),
+            "unit": unit,
+            "join_groups": (UNIT_FILES / "join-groups").read_text(),
+            "users": (UNIT_FILES / "users").read_text(),
         },
     )
-
-
-@functools.cache
-def wheel() -> Wheel:
-    """The agent as a wheel of pure Python."""
-    project = tomllib.loads((AGENT / "pyproject.toml").read_text())["project"]
-    name = project["name"].replace("-", "_")
-    info = f"{name}-{VERSION}.dist-info"
-    files = {
-        f"agent_client/{path.relative_to(AGENT).as_posix()}": path.read_bytes()
-        for path in sorted(AGENT.rglob("*"))
-        if path.suffix in (".py", ".yaml", ".json") and "__pycache__" not in path.parts
-    }
-    requires = "".join(f"Requires-Dist: {one}\n" for one in project["dependencies"])
-    files[f"{info}/METADATA"] = (
-        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {VERSION}\n"
-        f"Summary: {project['description']}\nRequires-Python: {project['requires-python']}\n"
-        f"{requires}"
-    ).encode()
-    files[f"{info}/WHEEL"] = (
-        b"Wheel-Version: 1.0\nGenerator: sentinella\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-    )
-    scripts = "".join(f"{key} = {value}\n" for key, value in project["scripts"].items())
-    files[f"{info}/entry_points.txt"] = f"[console_scripts]\n{scripts}".encode()
-    record = "".join(f"{path},{_digest(body)},{len(body)}\n" for path, body in files.items())
-    files[f"{info}/RECORD"] = f"{record}{info}/RECORD,,\n".encode()
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path, body in files.items():
-            archive.writestr(zipfile.ZipInfo(path, _TIME), body, zipfile.ZIP_DEFLATED)
-    body = content.getvalue()
-    return Wheel(f"{name}-{VERSION}-py3-none-any.whl", body, hashlib.sha256(body).hexdigest())
-
-
-def _digest(body: bytes) -> str:
-    digest = base64.urlsafe_b64encode(hashlib.sha256(body).digest()).rstrip(b"=").decode()
-    return f"sha256={digest}"

@@ -3,9 +3,10 @@
 from django.urls import path
 
 from clouds import views
-from clouds.api.own import OwnSuppressionEndView, OwnSuppressionView
+from clouds.api.own import OwnStateView, OwnSuppressionEndView, OwnSuppressionView
 
 urlpatterns = [
+    path("api/v1/servers/self", OwnStateView.as_view(), name="api-own-server"),
     path(
         "api/v1/servers/self/suppression",
         OwnSuppressionView.as_view(),
@@ -17,5 +18,6 @@ urlpatterns = [
         name="api-own-suppression-end",
     ),
     path("install", views.install_script, name="install"),
-    path("install/<str:name>", views.install_wheel, name="install-wheel"),
+    path("install/offers.json", views.install_offers, name="install-offers"),
+    path("install/<str:name>", views.install_file, name="install-file"),
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
@@ -14,6 +14,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from accounts import keys
 from accounts.access import TenantRequest, audit, fetch, permit
 from accounts.models import Key, Role
+from agent_client.wire import VERSION
 from clouds import install, queries
 from sentinel_site.kit.problems import NotFound
 
@@ -33,7 +34,11 @@ def add_server(request: TenantRequest) -> HttpResponse:
     if request.method == "POST":
         token, text = keys.issue_enrol_token(request.tenant, request.access.user, timezone.now())
         audit(request.access, "key.issued", token, scope=token.scope)
-        context = {"command": install.line(text), "expires_at": token.expires_at}
+        context = {
+            "command": install.line(text),
+            "by_hand": install.by_hand(text),
+            "expires_at": token.expires_at,
+        }
         context |= _progress(token)
     template = "add_server.html" if request.headers.get("HX-Request") else "add.html"
     return render(request, f"clouds/{template}", context)
@@ -57,8 +62,21 @@ def install_script(request: HttpRequest) -> HttpResponse:
 
 
 @require_safe
-def install_wheel(request: HttpRequest, name: str) -> HttpResponse:
-    found = install.wheel()
-    if name != found.name:
-        raise NotFound(f"The agent offered here is {found.name}.")
-    return HttpResponse(found.content, content_type="application/zip")
+def install_offers(request: HttpRequest) -> HttpResponse:
+    """The files that the agent can be installed from, for configuration management."""
+    offers = [
+        {"kind": one.kind, "machine": one.machine, "name": one.name, "url": one.url}
+        | {"sha256": one.sha256}
+        for one in install.offers()
+    ]
+    return JsonResponse({"version": VERSION, "offers": offers})
+
+
+@require_safe
+def install_file(request: HttpRequest, name: str) -> HttpResponse:
+    """The agent's wheel or one of its packages."""
+    for offer in install.offers():
+        if offer.name == name:
+            return HttpResponse(offer.content(), content_type="application/octet-stream")
+    offered = ", ".join(offer.name for offer in install.offers())
+    raise NotFound(f"There is no such file here; offered are {offered}.")

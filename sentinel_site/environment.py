@@ -40,6 +40,7 @@ class Environment(BaseSettings):
     allowed_hosts: str = "127.0.0.1,localhost,[::1]"
     public_url: str = "http://127.0.0.1:8000"
     state_dir: Path = REPOSITORY / "var"
+    agent_packages: Path = REPOSITORY / "dist" / "agent"
 
     database_url: str = "postgres://sentinella@127.0.0.1:5432/sentinella"
     redis_url: str = "redis://127.0.0.1:6379/0"

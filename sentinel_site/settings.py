@@ -19,6 +19,7 @@ DEBUG = ENV.debug
 ALLOWED_HOSTS = ENV.hosts
 PUBLIC_URL = ENV.public_url
 STATE_DIR = ENV.state_dir
+AGENT_PACKAGES = ENV.agent_packages
 HTTPS = PUBLIC_URL.startswith("https://")
 
 # -- apps and tenancy ---------------------------------------------------------

@@ -87,23 +87,23 @@ def silent(asked: Iterable[tuple[Listener, str]], seconds: float = 2.0) -> set[L
                 connection = _connecting(listener)
                 if connection is not None:
                     waiting[connection] = (listener, _QUESTIONS[probe])
-                    selector.register(connection, selectors.EVENT_WRITE, connection)
+                    selector.register(connection, selectors.EVENT_WRITE)
             until = time.monotonic() + seconds
             while waiting and time.monotonic() < until:
                 for key, _ in selector.select(max(0.0, until - time.monotonic())):
-                    connected: socket.socket = key.data
-                    listener, question = waiting[connected]
+                    connection = key.fileobj  # type: ignore[assignment]
+                    listener, question = waiting[connection]
                     if question:
-                        goes_on = _send(connected, question)
-                        waiting[connected] = (listener, b"")
+                        goes_on = _send(connection, question)
+                        waiting[connection] = (listener, b"")
                         if goes_on:
-                            selector.modify(connected, selectors.EVENT_READ, connected)
+                            selector.modify(connection, selectors.EVENT_READ)
                             continue
-                    elif _is_answer(connected):
+                    elif _is_answer(connection):
                         quiet.discard(listener)
-                    selector.unregister(connected)
-                    waiting.pop(connected)
-                    connected.close()
+                    selector.unregister(connection)
+                    waiting.pop(connection)
+                    connection.close()
         finally:
             for connection in waiting:
                 connection.close()

@@ -86,6 +86,35 @@ def own_server(holder: KeyHolder) -> Server:
     return found
 
 
+class OwnServerStateSerializer(serializers.Serializer[Any]):
+    """Whose key it is."""
+
+    agent = serializers.UUIDField()
+    host = serializers.CharField(allow_null=True, help_text="Null before the first report.")
+    status = serializers.CharField(allow_null=True)
+
+
+class OwnStateView(OwnServerView):
+    @extend_schema(
+        operation_id="own_server",
+        tags=["agents"],
+        summary="Which agent and server the key belongs to",
+        responses={200: OwnServerStateSerializer},
+        auth=_BY_KEY,
+    )
+    def get(self, request: Request) -> Response:
+        holder = self.settle(request)
+        with in_schema(holder.schema_name):
+            found = Server.objects.filter(agent_id=holder.agent_id).first()
+        return Response(
+            {
+                "agent": str(holder.agent_id),
+                "host": found.host if found else None,
+                "status": found.status if found else None,
+            }
+        )
+
+
 class OwnSuppressionView(OwnServerView):
     @extend_schema(
         operation_id="suppress_own_alerts",

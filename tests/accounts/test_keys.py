@@ -68,6 +68,17 @@ def test_another_process_forgets_a_revoked_key_within_its_cache_time(acme, monke
     assert keys.CACHE_SECONDS <= 60
 
 
+def test_whoever_holds_a_whole_key_learns_what_became_of_it(acme):
+    key, text = keys.issue(acme, Key.Scope.INGEST)
+    Key.objects.filter(pk=key.pk).update(revoked_at=NOON)
+    with pytest.raises(keys.RevokedKey, match="revoked"):
+        keys.find(text)
+    guessed = text[:-1] + ("a" if text[-1] != "a" else "b")
+    with pytest.raises(keys.UnknownKey) as unknown:
+        keys.find(guessed)
+    assert unknown.value.code == "unknown-key", "the prefix alone tells nothing"
+
+
 def test_an_expired_key_is_unknown(acme):
     _, text = keys.issue(acme, Key.Scope.READ, expires_at=datetime(2020, 1, 1, tzinfo=UTC))
     with pytest.raises(keys.UnknownKey):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from agent_client import config as configuration
+from agent_client.agent import sole_use
 from agent_client.config import (
     ConfigError,
     Drop,
@@ -290,3 +292,20 @@ def test_a_log_may_be_a_journals_unit_or_a_container(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert sources[0].limit == 100
     assert sources[2].format == "json"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can own for others")
+def test_what_root_configures_the_agents_user_can_read(tmp_path: Path) -> None:
+    os.chown(tmp_path, 1234, 1234)
+    path = tmp_path / "agent.toml"
+    configuration.write_private(str(path), "[agent]\n")
+    assert (path.stat().st_uid, path.stat().st_gid) == (1234, 1234)
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can own for others")
+def test_root_leaves_no_spool_in_the_directory_of_the_agents_user(tmp_path: Path) -> None:
+    os.chown(tmp_path, 1234, 1234)
+    with pytest.raises(PermissionError, match="as that user"), sole_use(str(tmp_path)):
+        pass
+    assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from agent_client.cli import VERBS
 
 from .conftest import ReportServer
 
@@ -40,20 +43,49 @@ def runs(python: str, code: str) -> bool:
     return done.returncode == 0
 
 
+def complete(version: str) -> str:
+    """An interpreter of this version that has what the agent needs; skips the test without."""
+    pythons = [path for path in interpreters(version) if runs(path, "")]
+    if not pythons:
+        pytest.skip(f"no Python {version} here")
+    found = [path for path in pythons if runs(path, REQUIRED)]
+    if not found:
+        pytest.skip(f"Python {version} here lacks what the agent needs")
+    return found[0]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_verb_is_there_on_this_python(
+    version: str, server: ReportServer, write_config: Callable[..., Path]
+) -> None:
+    program = [complete(version), "-W", "error", "-m", "agent_client.cli"]
+    config = ["--config", str(write_config(server.url))]
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*program, *words], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    listed = run("--help")
+    assert listed.returncode == 0, listed.stderr
+    assert all(f"  {verb} " in listed.stdout for verb in VERBS)
+    checked = run("check", "load", "--json", *config)
+    assert checked.returncode == 0, checked.stderr
+    examined = run("doctor", "--json", *config)
+    assert "findings" in json.loads(examined.stdout), examined.stderr
+    sent = run(*config, "send", "event", "hello")
+    assert sent.returncode == 0, sent.stderr
+    assert server.messages() == ["hello"]
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_agent_reports_on_this_python(
     version: str, server: ReportServer, write_config: Callable[..., Path], logs: Path
 ) -> None:
-    pythons = [path for path in interpreters(version) if runs(path, "")]
-    if not pythons:
-        pytest.skip(f"no Python {version} here")
-    complete = [path for path in pythons if runs(path, REQUIRED)]
-    if not complete:
-        pytest.skip(f"Python {version} here lacks what the agent needs")
     (logs / "nova.log").write_text("2026-11-22 10:00:00.000 1 ERROR nova [-] it broke\n")
     done = subprocess.run(
         [
-            complete[0], "-W", "error", "-m", "agent_client.cli",
+            complete(version), "-W", "error", "-m", "agent_client.cli",
             "run", "--once", "--config", str(write_config(server.url)),
         ],
         cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,

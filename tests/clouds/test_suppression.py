@@ -94,6 +94,16 @@ def test_only_a_servers_own_key_speaks_and_only_for_that_server(client, enrolled
         assert not Suppression.objects.exists()
 
 
+def test_a_key_says_whose_it_is(client, enrolled, acme):
+    server, key = enrolled
+    said = client.get("/api/v1/servers/self", headers={"Authorization": f"Bearer {key}"}).json()
+    assert said == {"agent": str(server.agent_id), "host": "nova-1", "status": "up"}
+    connection.set_schema(acme.schema_name)
+    _, unused = keys.issue(acme, Key.Scope.INGEST, agent_id=uuid4())
+    bearer = {"Authorization": f"Bearer {unused}"}
+    assert client.get("/api/v1/servers/self", headers=bearer).json()["host"] is None
+
+
 def test_it_ends_by_itself_and_the_server_is_judged_by_its_reports_again(acme):
     server = make_server()
     suppression.start_maintenance(server, UPGRADE, NOON, NOON + 20 * MINUTE)

@@ -107,8 +107,8 @@ def test_every_variable_is_explained_with_its_default():
         shown = explained[name]
         if default in ("", None) or str(default).startswith("insecure"):
             assert re.match("a known one|as |by ", shown)
-        elif name == "STATE_DIR":
-            assert shown == f"`{default.name}`"
+        elif isinstance(default, Path):
+            assert shown == f"`{default.relative_to(ROOT)}`"
         else:
             assert shown.strip("`") == (str(default).lower() if default is False else str(default))
 

@@ -77,7 +77,7 @@ PUBLIC = {
     "api/docs/": "",
     "api/v1/reports": "by key",
     "api/v1/enrol": "by token",
-    "api/v1/servers/self/": "by the key of that very server",
+    "api/v1/servers/self": "by the key of that very server",
     "metrics": "by key",
     "logs": "by key",
     "plugins/download/": "by key",

@@ -1,1 +1,0 @@
-"""Finds what runs on a host: OpenStack's services, what they stand on, the release, the role."""

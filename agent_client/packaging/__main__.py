@@ -1,0 +1,5 @@
+import sys
+
+from agent_client.packaging.build import main
+
+sys.exit(main())

@@ -1,0 +1,1 @@
+"""The agent, installed as a package into a Debian of its own."""
