@@ -19,6 +19,7 @@ from agent_client import config as configuration
 from agent_client.collector import Panel, Points, kept
 from agent_client.collectors import COLLECTORS
 from agent_client.collectors.own import Own, resident_bytes
+from agent_client.collectors.service import Service
 from agent_client.config import Config
 from agent_client.inbox import Inbox
 from agent_client.logreader import Entry
@@ -85,11 +86,18 @@ class Agent:
             [kind(config) for kind in COLLECTORS if config.collectors.get(kind.name, True)]
             + [self._own]
         )
+        self.discovery = next(
+            (one.discovery for one in self.panel.collectors if isinstance(one, Service)), None
+        )
+        if self.discovery is not None:
+            self.discovery.remember = True
+        self._followed = config.logs
         self.tailer = Tailer(config.logs, self.spool.positions())
         self.sender = Sender(config, self.spool)
         self._mask = masker_of(config)
         self._specs: dict[str, Any] | None = None
-        self._specs_at = 0.0
+        self._host_facts: dict[str, Any] = {}
+        self._host_facts_at = 0.0
         self._began_at = clock()
         self._cycles = 0
         self._last_points = 0
@@ -200,6 +208,9 @@ class Agent:
         at = self._clock()
         points = self.panel.collect(self.config.interval * _SHARE_COLLECTING)
         points.points = kept(self.config.drops, points.points)
+        if self.discovery is not None and self.discovery.sources != self._followed:
+            self._followed = self.discovery.sources
+            self.tailer.follow(self._followed)
         try:
             self._store(at, points, began)
             self._problem = ""
@@ -220,12 +231,18 @@ class Agent:
         facts = self._changed_specs(at)
         poll = self.tailer.poll(at, EVENTS_PER_REPORT, _READ_PER_REPORT)
         untold = self.spool.untold_losses()
-        own_events = self._own_events(at, untold)
+        changes = self.discovery.changes if self.discovery is not None else ()
+        own_events = self._own_events(at, untold) + [
+            Entry(at, change.level, change.text, change.service, "sentinella.discovery")
+            for change in changes
+        ]
         entries = own_events + poll.entries
         self._current = self._append(
             at, points, entries, facts, poll.changes, untold[0] if untold else None
         )
         self.spool.began_anew = False
+        if self.discovery is not None:
+            self.discovery.told(len(changes))
         self.tailer.accept(poll)
         while poll.more and time.monotonic() < deadline and not self._stop.is_set():
             poll = self.tailer.poll(at, EVENTS_PER_REPORT, _READ_PER_REPORT)
@@ -297,14 +314,13 @@ class Agent:
 
     def _changed_specs(self, at: float) -> dict[str, Any] | None:
         """The specs with the first report and whenever they changed, else None."""
-        if self._specs is not None and abs(at - self._specs_at) < _SPECS_EVERY:
-            return None
-        try:
-            now = specs()
-        except (OSError, ValueError) as error:
-            log.warning("specs: %s", error)
-            return None
-        self._specs_at = at
+        if not self._host_facts or abs(at - self._host_facts_at) >= _SPECS_EVERY:
+            try:
+                self._host_facts, self._host_facts_at = specs(), at
+            except (OSError, ValueError) as error:
+                log.warning("specs: %s", error)
+        found = self.discovery.facts() if self.discovery is not None else {}
+        now = {**self._host_facts, **found}
         if now == self._specs:
             return None
         self._specs = now

@@ -30,10 +30,13 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
         bytes="received_bytes sent_bytes",
         count="received_packets sent_packets received_errors sent_errors received_drops sent_drops",
     ),
-    "process": _fields(
+    "service": _fields(
         percent="cpu_percent memory_percent",
         bytes="memory",
-        count="up workers threads descriptors",
+        seconds="uptime",
+        count=(
+            "up workers threads descriptors restarts ports_listening ports_answering ports_silent"
+        ),
     ),
     "agent": _fields(
         percent="cpu_percent",

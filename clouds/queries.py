@@ -13,8 +13,9 @@ from clouds.models import CloudGroup, Server, Service
 #: What OpenStack stands on; listed after OpenStack's own services.
 BASE = frozenset(
     {
-        *("apache", "ceph", "haproxy", "libvirt", "libvirtd", "mariadb", "memcached", "mysql"),
-        *("openvswitch", "postgresql", "rabbitmq", "uwsgi"),
+        *("apache", "ceph", "chrony", "corosync", "etcd", "haproxy", "keepalived", "libvirt"),
+        *("libvirtd", "mariadb", "memcached", "mysql", "nginx", "openvswitch", "ovn"),
+        *("pacemaker", "postgresql", "rabbitmq", "redis", "uwsgi", "valkey"),
     }
 )
 

@@ -49,8 +49,15 @@ def note_specs(server: Server, specs: Mapping[str, Any]) -> None:
     """Keep what the server says it is made of; what it does not mention stays."""
     merged = {**server.specs, **specs}
     openstack = merged.get("openstack")
-    release = str(openstack.get("version", ""))[:60] if isinstance(openstack, dict) else ""
-    _update(server, specs=merged, openstack_release=release or server.openstack_release)
+    said = openstack if isinstance(openstack, dict) else {}
+    release = str(said.get("release") or said.get("version") or "")[:60]
+    role = specs.get("role")
+    _update(
+        server,
+        specs=merged,
+        openstack_release=release or server.openstack_release,
+        role=role[:40] if isinstance(role, str) else server.role,
+    )
 
 
 def note_silence(last_seen: Mapping[int, datetime], now: datetime) -> list[Server]:

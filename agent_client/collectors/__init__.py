@@ -9,7 +9,7 @@ from agent_client.collectors.disk_io import DiskIo
 from agent_client.collectors.load import Load
 from agent_client.collectors.memory import Memory
 from agent_client.collectors.network import Network
-from agent_client.collectors.process import Process
+from agent_client.collectors.service import Service
 from agent_client.collectors.swap import Swap
 
 COLLECTORS: tuple[type[Collector], ...] = (
@@ -20,5 +20,5 @@ COLLECTORS: tuple[type[Collector], ...] = (
     Disk,
     DiskIo,
     Network,
-    Process,
+    Service,
 )

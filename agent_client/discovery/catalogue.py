@@ -3,7 +3,7 @@
 A service is known by the programs it runs as, by the uwsgi and mod_wsgi applications that it is,
 and, where a program serves several, by its arguments (`argv` must match, `not` must not). What the
 file does not say follows from the service's name: the program, the uwsgi file and the unit are
-called like it, the container has `_` for `-`, and the log file is `NAME.log` in the project's folder.
+called like it, the container has `_` for `-`, the log file is `NAME.log` in the project's folder.
 """
 
 from __future__ import annotations

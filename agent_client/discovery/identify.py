@@ -21,7 +21,7 @@ from agent_client.discovery.catalogue import Catalogue, Kind
 _PYTHON = re.compile(r"(python|pypy)[\d.]*$")
 _INTERPRETER = re.compile(r"(python|pypy|perl|ruby|node|php|bash|dash|sh|env)[\d.]*$")
 _UWSGI = re.compile(r"uwsgi([-_].*)?$")
-_UWSGI_TITLE = re.compile(r"(?P<name>.*?)\s*uWSGI (master|worker|http|cheaper|spooler|mule|fastrouter)")
+_UWSGI_TITLE = re.compile(r"(?P<name>.*?)\s*uWSGI (master|worker|http|spooler|mule|fastrouter)")
 _GUNICORN = re.compile(r"gunicorn\d?$")
 _WSGI_TITLE = re.compile(r"\(wsgi:(?P<name>[^\s)]*)(?P<end>\)?)")
 #: mod_wsgi writes its title over argv[0]: `/usr/sbin/httpd` is 15 long, so no cut one is shorter.
@@ -29,7 +29,7 @@ _CUT_FROM = 15
 #: Tools that carry a service's name or options on their command line without being it.
 _HELPERS = re.compile(r"(privsep-helper|.*-rootwrap(-daemon)?|.*-manage)$")
 #: One that answers a question and ends.
-_ASKED = frozenset(("--version", "--help", "-h", "--configtest", "-V"))
+_ASKED = frozenset(("--version", "--help", "--configtest"))
 _WITH_VALUE = frozenset(("-W", "-X", "--check-hash-based-pycs"))
 
 
@@ -56,9 +56,7 @@ def identify(comm: str, argv: Sequence[str], catalogue: Catalogue) -> Kind | Non
     return None
 
 
-def _commands(
-    raw: Sequence[str], catalogue: Catalogue
-) -> Iterator[tuple[str, Sequence[str]]]:
+def _commands(raw: Sequence[str], catalogue: Catalogue) -> Iterator[tuple[str, Sequence[str]]]:
     """The command line that setproctitle kept behind a known title, then the line as it stands."""
     name = raw[0].rstrip(":")
     if name in catalogue.programs or _GUNICORN.match(name):
@@ -83,7 +81,7 @@ def _program(program: str, rest: Sequence[str], catalogue: Catalogue) -> Kind | 
     if _UWSGI.match(name):
         return _uwsgi(rest, catalogue)
     if _GUNICORN.match(name):
-        modules = (word.split(":")[0].split(".")[0] for word in rest)
+        modules = (word.strip("[]").split(":")[0].split(".")[0] for word in rest)
         return next((catalogue.modules[m][0] for m in modules if m in catalogue.modules), None)
     return _first(catalogue.programs, name, " ".join((name, *rest)))
 

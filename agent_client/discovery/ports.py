@@ -87,23 +87,23 @@ def silent(asked: Iterable[tuple[Listener, str]], seconds: float = 2.0) -> set[L
                 connection = _connecting(listener)
                 if connection is not None:
                     waiting[connection] = (listener, _QUESTIONS[probe])
-                    selector.register(connection, selectors.EVENT_WRITE)
+                    selector.register(connection, selectors.EVENT_WRITE, connection)
             until = time.monotonic() + seconds
             while waiting and time.monotonic() < until:
                 for key, _ in selector.select(max(0.0, until - time.monotonic())):
-                    connection = key.fileobj  # type: ignore[assignment]
-                    listener, question = waiting[connection]
+                    connected: socket.socket = key.data
+                    listener, question = waiting[connected]
                     if question:
-                        goes_on = _send(connection, question)
-                        waiting[connection] = (listener, b"")
+                        goes_on = _send(connected, question)
+                        waiting[connected] = (listener, b"")
                         if goes_on:
-                            selector.modify(connection, selectors.EVENT_READ)
+                            selector.modify(connected, selectors.EVENT_READ, connected)
                             continue
-                    elif _is_answer(connection):
+                    elif _is_answer(connected):
                         quiet.discard(listener)
-                    selector.unregister(connection)
-                    waiting.pop(connection)
-                    connection.close()
+                    selector.unregister(connected)
+                    waiting.pop(connected)
+                    connected.close()
         finally:
             for connection in waiting:
                 connection.close()

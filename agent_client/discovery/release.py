@@ -24,11 +24,14 @@ _SITE_PACKAGES = (
     "/usr/lib/python3/dist-packages", "/usr/lib/python2.7/dist-packages",
     "/usr/lib/python2.7/site-packages", "/usr/lib/python3*/site-packages",
     "/usr/local/lib/python3*/dist-packages", "/usr/local/lib/python3*/site-packages",
-    "/var/lib/kolla/venv/lib/python3*/site-packages", "/opt/stack/data/venv/lib/python3*/site-packages",
+    "/var/lib/kolla/venv/lib/python3*/site-packages",
+    "/opt/stack/data/venv/lib/python3*/site-packages",
     "/opt/openstack/lib/python3*/site-packages", "/var/lib/openstack/lib/python3*/site-packages",
     "/openstack/venvs/*/lib/python*/site-packages",
 )  # fmt: skip
-_INSTALLED = re.compile(r"(?P<name>[A-Za-z0-9_.]+)-(?P<version>\d[^-]*)(-py[\d.]+)?\.(dist|egg)-info$")
+_INSTALLED = re.compile(
+    r"(?P<name>[A-Za-z0-9_.]+)-(?P<version>\d[^-]*)(-py[\d.]+)?\.(dist|egg)-info$"
+)
 _DPKG_STATUS = "/var/lib/dpkg/status"
 _RPM_DATABASES = ("/usr/lib/sysimage/rpm/rpmdb.sqlite", "/var/lib/rpm/rpmdb.sqlite")
 _RPM_VERSION = 1001  # rpmtag.h: RPMTAG_VERSION
@@ -158,17 +161,19 @@ def versions(
     catalogue: Catalogue,
     containers: Iterable[Container],
     programs: Iterable[str],
+    roots: Iterable[str] = (),
 ) -> list[Version]:
     """Every version that this host tells. `programs` are the paths of running services.
 
-    The interpreter's own folder comes first: it is what runs.
+    The interpreter's own folder comes first: it is what runs. `roots` are those of services that
+    see other files than we do, in containers and the like.
     """
-    found = [
-        *_of_python(host, catalogue, programs),
-        *_of_dpkg(host, catalogue),
-        *_of_rpm(host, catalogue),
-        *_of_images(containers, catalogue),
-    ]
+    found = list(_of_python(host, catalogue, programs))
+    for root in roots:
+        found += _of_python(Host(root, host.proc), catalogue, programs, root)
+    found += _of_dpkg(host, catalogue)
+    found += _of_rpm(host, catalogue)
+    found += _of_images(containers, catalogue)
     known: set[tuple[str, str]] = set()
     unique = []
     for one in found:
@@ -185,7 +190,9 @@ def of_program(output: str) -> str:
     return match.group(1) if match else ""
 
 
-def _of_python(host: Host, catalogue: Catalogue, programs: Iterable[str]) -> Iterator[Version]:
+def _of_python(
+    host: Host, catalogue: Catalogue, programs: Iterable[str], within: str = ""
+) -> Iterator[Version]:
     distributions = {
         distribution.replace("-", "_").lower(): project.name
         for project in catalogue.projects.values()
@@ -204,7 +211,7 @@ def _of_python(host: Host, catalogue: Catalogue, programs: Iterable[str]) -> Ite
                     continue
                 project = distributions.get(match.group("name").replace("-", "_").lower())
                 if project:
-                    yield Version(project, match.group("version"), f"{folder}/{name}")
+                    yield Version(project, match.group("version"), f"{within}{folder}/{name}")
 
 
 def _of_dpkg(host: Host, catalogue: Catalogue) -> Iterator[Version]:

@@ -200,7 +200,7 @@ def _points(readings: Iterable[_Reading], facts: dict[str, Any]) -> list[Point]:
         fields = cells.setdefault((measurement, tags), {})
         if measurement == "openstack.nova-api.services" and name in fields:
             value = min(value, fields[name])  # one up and one down have the same name
-        if measurement == "process" and name == "up" and name in fields:
+        if measurement == "service" and name == "up" and name in fields:
             value = max(value, fields[name])
         fields[name] = value
     for measurement in ("memory", "swap"):  # totals come with the facts only
@@ -228,7 +228,7 @@ def _place(reading: _Reading) -> tuple[str, str, Tags, float] | None:
             return None
         if last == "up":
             value = float(_is_up(reading))
-        return "process", _PROCESS_FIELDS.get(last, last), _tags({"service": service}), value
+        return "service", _PROCESS_FIELDS.get(last, last), _tags({"service": service}), value
     if not measurement or not last:
         return name.strip("."), "value", _tags(tags), value
     measurement, last = _RENAMED.get((measurement, last), (measurement, last))

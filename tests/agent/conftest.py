@@ -146,13 +146,18 @@ def logs(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def write_config(tmp_path: Path, logs: Path) -> Callable[..., Path]:
-    """Writes a configuration that watches `logs` and reports to a server."""
+    """Writes a configuration that watches `logs` and reports to a server.
 
-    def write(server_url: str, interval: float = 1, extra: str = "") -> Path:
+    What else runs on this machine is no part of a test: discovery is off unless asked for.
+    """
+
+    def write(
+        server_url: str, interval: float = 1, extra: str = "", discovery: bool = False
+    ) -> Path:
         path = tmp_path / "agent.toml"
         path.write_text(
             f'[agent]\nserver = "{server_url}"\nkey = "{KEY}"\nstate_dir = "{tmp_path}/state"\n'
-            f"interval = {interval}\ntimeout = 2\n"
+            f"interval = {interval}\ntimeout = 2\ndiscovery = {str(discovery).lower()}\n"
             f'[logs.nova]\npath = ["{logs}/*.log"]\nlevel = "debug"\n{extra}'
         )
         path.chmod(0o600)

@@ -20,9 +20,11 @@ import pytest
 from agent_client import cli
 from agent_client.agent import Agent
 from agent_client.config import Config
+from agent_client.discovery.host import Host
 from agent_client.spool import peek
 
 from .conftest import KEY, ReportServer, problem
+from .recorded import RecordedHost
 
 ROOT = Path(__file__).parents[2]
 
@@ -84,6 +86,42 @@ def test_one_report_says_all_about_this_host(
     assert report["specs"]["kernel"] == os.uname().release
     assert report["interval"] == 1
     assert KEY not in done.stderr
+
+
+def test_what_is_found_is_reported_with_its_log_its_release_and_its_role(
+    server: ReportServer,
+    make_config: Callable[..., Config],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    venv, log = tmp_path / "venv", tmp_path / "housekeeping.log"
+    (venv / "lib/python3.11/site-packages/octavia-11.0.3.dist-info").mkdir(parents=True)
+    log.write_text("2026-11-22 10:00:00.000 1 ERROR octavia [-] it broke\n")
+    host = RecordedHost(tmp_path / "r")
+    host.process(1, "/sbin/init")
+    host.process(
+        500, f"{venv}/bin/python3 {venv}/bin/octavia-housekeeping --log-file={log}", comm="x"
+    )
+    proc = str(host.root / "proc")
+    monkeypatch.setattr("agent_client.collectors.service.Host", lambda: Host("/", proc))
+    agent = Agent(make_config(server.url, discovery=True))
+    agent.cycle()
+    agent.cycle()
+    agent.sender.work(None, seconds=10.0)
+    agent.close()
+    first, second = (server.reports[name] for name in sorted(server.reports, key=lambda n: n[2]))
+    (state,) = first["services"]
+    assert (state["name"], state["project"], state["state"]) == (
+        "octavia-housekeeping", "octavia", "up",
+    )  # fmt: skip
+    assert first["specs"]["role"] == "controller"
+    assert first["specs"]["openstack"]["projects"]["octavia"] == "11.0.3"
+    events = {event["message"]: event["service"] for event in server.events()}
+    assert events["it broke"] == "octavia-housekeeping"
+    (told,) = [event for event in server.events() if event["service"] == "sentinella"]
+    assert told["component"] == "sentinella.discovery"
+    assert told["message"].startswith("found 1 services: octavia-housekeeping.")
+    assert "specs" not in second
 
 
 def test_reports_come_on_schedule_with_specs_only_in_the_first(
@@ -234,7 +272,7 @@ def test_status_says_what_it_sees_what_it_sent_and_what_waits(
     said = json.loads(status.stdout)
     assert said["running"]
     assert said["sent"] >= 2
-    assert {collector["name"] for collector in said["collectors"]} >= {"cpu", "agent", "process"}
+    assert {collector["name"] for collector in said["collectors"]} >= {"cpu", "agent", "service"}
     assert said["logs"][0]["path"] == str(logs / "nova.log")
     assert status.returncode == 0, said["problems"]
     text = run("status", "--config", str(running.config)).stdout

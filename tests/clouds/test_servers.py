@@ -65,6 +65,27 @@ def test_specs_add_to_what_is_known(acme):
     assert server.openstack_release == "28.1"
 
 
+def test_what_the_agent_found_is_the_server_s_role_and_release(acme):
+    server = servers.register(AGENT, "nova-1", NOON)
+    zed = {"release": "Zed", "version": "26.2.2", "projects": {"nova": "26.2.2"}}
+    servers.note_specs(server, {"role": "controller", "openstack": zed})
+    server.refresh_from_db()
+    assert (server.role, server.openstack_release) == ("controller", "Zed")
+    servers.note_specs(server, {"kernel": "6.2"})
+    servers.note_specs(server, {"role": "all-in-one", "openstack": {"release": "", **zed}})
+    server.refresh_from_db()
+    assert (server.role, server.openstack_release) == ("all-in-one", "Zed")
+
+
+@pytest.mark.parametrize("odd", [None, 7, ["controller"], "x" * 300])
+def test_an_odd_role_does_no_harm(acme, odd):
+    server = servers.register(AGENT, "nova-1", NOON)
+    servers.note_specs(server, {"role": odd, "openstack": {"release": ["Zed"] * 99}})
+    server.refresh_from_db()
+    assert len(server.role) <= 40
+    assert len(server.openstack_release) <= 60
+
+
 def test_a_server_is_silent_three_intervals_and_half_a_minute_after_its_last_report(acme):
     server = servers.register(AGENT, "nova-1", NOON, interval=timedelta(seconds=10))
     heard = {server.pk: NOON}

@@ -334,8 +334,8 @@ def test_the_state_of_a_process_is_one_series_whatever_its_status(acme, ingest_k
     for status, up in (("sleeping", 1), ("running", 1), ("zombie", 1), ("down", 0)):
         one = {"name": "openstack.processes.nova-api.up", "value": up, "tags": {"status": status}}
         push("/metrics", {"server_name": "c1", "measurements": [one]}, ingest_key)
-    assert [place for place in newest(acme) if place[0] == "process"] == [
-        ("process", (("service", "nova-api"),))
+    assert [place for place in newest(acme) if place[0] == "service"] == [
+        ("service", (("service", "nova-api"),))
     ]
 
 
@@ -360,13 +360,13 @@ def test_of_several_states_the_one_that_is_up_counts_and_a_zombie_is_not_up(
     ]
     push("/metrics", {"server_name": "c1", "measurements": measurements}, ingest_key)
     assert Service.objects.get().state == state
-    assert value(acme, "process", "up", service="nova-api") == is_up
+    assert value(acme, "service", "up", service="nova-api") == is_up
 
 
 def test_a_process_name_may_hold_dots(acme, ingest_key):
     one = {"name": "openstack.processes.my.api.v2.num_threads", "value": 5}
     push("/metrics", {"server_name": "c1", "measurements": [one]}, ingest_key)
-    assert value(acme, "process", "threads", service="my.api.v2") == 5
+    assert value(acme, "service", "threads", service="my.api.v2") == 5
 
 
 def test_a_nova_service_that_is_up_and_down_is_kept_as_down(acme, ingest_key):

@@ -143,7 +143,7 @@ def make_alert(
 
 
 ALERTS = [
-    make_alert(1, "critical", "rabbitmq-server", "process", "Broker process is gone"),
+    make_alert(1, "critical", "rabbitmq-server", "service", "Broker process is gone"),
     make_alert(2, "error", "rabbitmq-server", "memory", "Memory alarm: publishers blocked"),
     make_alert(3, "warning", "rabbitmq-server", "queue", "notifications.info passed 1 million"),
     make_alert(4, "error", "nova-conductor", "rpc", "No answer within 60 s, 14 times", 7),

@@ -1,0 +1,590 @@
+"""Looking: which services run here, since when, and what became of those that ran before."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import subprocess
+import time
+from typing import TYPE_CHECKING, Any, Callable, Mapping, Sequence
+
+from agent_client.config import LogSource
+from agent_client.discovery import logs, release, role
+from agent_client.discovery.catalogue import Catalogue, Kind, catalogue
+from agent_client.discovery.host import Container, Host, container_id, unit_of
+from agent_client.discovery.identify import identify, names
+from agent_client.discovery.memory import Memory, Seen
+from agent_client.discovery.processes import DEAD_STATES, Known, ProcessTable, Stat
+
+if TYPE_CHECKING:
+    from agent_client.config import Config, Service
+
+log = logging.getLogger("sentinella.discovery")
+
+#: Seconds between two looks at everything: units, containers, packages, log files.
+EVERYTHING_EVERY = 300.0
+#: Seconds between two looks at every process again; new ones are seen each time.
+_ALL_PROCESSES_EVERY = 60.0
+#: A service that nobody expects yet must have run so long: what only answers `--help` is none.
+_RAN_FOR = 5.0
+#: What vanished is looked for a second time after so many seconds before it is called down.
+_SECOND_LOOK_AFTER = 1.0
+#: A service that left no trace but its process is forgotten after so many seconds of being down.
+_FORGET_UNTRACED_AFTER = 7 * 86_400.0
+#: Changes that wait to be stored; if that fails for long, the oldest go.
+_CHANGES_KEPT = 1000
+_NOVA_MANAGE = "/usr/bin/nova-manage"
+_NOVA_MANAGE_MAY_TAKE = 30.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Label:
+    """What a process was taken for, by the catalogue and by the configuration."""
+
+    kind: Kind | None
+    configured: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """A service as it is at one look. `members` are alive, `mains` those nobody of them started."""
+
+    name: str
+    project: str
+    state: str  # up, down
+    kind: Kind | None = None
+    mains: tuple[Stat, ...] = ()
+    members: tuple[Stat, ...] = ()
+    detail: str = ""
+    restarts: int = 0
+    unit: str = ""
+    container: str = ""
+    how: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """Something that happened to a service, for the log of events."""
+
+    level: str
+    text: str
+    service: str = "sentinella"
+
+
+class Discovery:
+    """Follows what runs on a host. Not safe for use from several threads.
+
+    `look` is called each cycle and costs little: a listing of the processes, and the figures of
+    those that are services. Now and then it looks at everything.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        host: Host | None = None,
+        clock: Callable[[], float] = time.time,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._config = config
+        self.host = host or Host()
+        self._clock = clock
+        self._pause = pause
+        #: Whether what is seen is kept; only whoever holds the state directory may.
+        self.remember = False
+        self.catalogue: Catalogue = catalogue()
+        self.table: ProcessTable[Label] = ProcessTable(self._classify, self.host.proc)
+        self.memory = Memory(config.state_dir)
+        self.units: dict[str, str] = {}
+        self.containers: dict[str, Container] = {}
+        self.verdict = release.Verdict()
+        self.found: list[Found] = []
+        #: The logs of what was found, for the tailer; the configuration's own come first.
+        self.sources: tuple[LogSource, ...] = config.logs
+        self._source_names: tuple[str, ...] = ()
+        self._changes: list[Change] = []
+        self._everything_at: float | None = None
+        self._processes_at: float | None = None
+        self._versions: list[release.Version] = []
+        self._asked: subprocess.Popen[str] | None = None
+        self._asked_at: float | None = None
+        self._labelled: dict[int, Known[Label]] = {}
+
+    # What the agent asks
+
+    def look(self) -> list[Found]:
+        """Every expected service as it is now. Raises OSError where no process can be listed."""
+        now = self._clock()
+        if self.memory.reload():
+            self._everything_at = None
+        all_processes = (
+            self._processes_at is None or abs(now - self._processes_at) >= _ALL_PROCESSES_EVERY
+        )
+        found = self._group(self.table.refresh(full=all_processes))
+        if self._vanished(found):
+            # One listing may have missed it, or it is just being restarted.
+            self._pause(min(_SECOND_LOOK_AFTER, 0.1 * self._config.interval))
+            all_processes = True
+            found = self._group(self.table.refresh(full=True))
+        if all_processes:
+            self._processes_at = now
+        new = [name for name in found if name not in self.memory.services]
+        if self._everything_is_due(now) or new:
+            self._look_at_everything(now, found)
+        self._hear_nova_manage(now)
+        self.found = self._settle(found, now)
+        here = tuple(one.name for one in self.found)
+        if self._everything_at == now or here != self._source_names:
+            self.sources, self._source_names = self._log_sources(), here
+        try:
+            if self.remember:
+                self.memory.save()
+        except OSError as error:
+            log.warning("what has run here cannot be kept: %s", error)
+        return self.found
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """What happened and was not told yet, oldest first."""
+        return tuple(self._changes)
+
+    def told(self, count: int) -> None:
+        """The first so many changes were stored as events."""
+        del self._changes[:count]
+
+    @property
+    def role(self) -> str:
+        """What the host is for; what is down counts too."""
+        return role.role_of(found.kind for found in self.found if found.kind is not None)
+
+    def facts(self) -> dict[str, Any]:
+        """What the host's specs say of it: role, OpenStack's release, containers."""
+        facts: dict[str, Any] = {"role": self.role}
+        if self.verdict.release or self.verdict.projects:
+            facts["openstack"] = {
+                "release": self.verdict.release,
+                "version": self.verdict.version,
+                "projects": dict(self.verdict.projects),
+                "evidence": self.verdict.evidence,
+                "doubts": list(self.verdict.doubts),
+            }
+        if self.containers:
+            running = sum(one.running for one in self.containers.values())
+            facts["containers"] = {"total": len(self.containers), "running": running}
+        return facts
+
+    def _log_sources(self) -> tuple[LogSource, ...]:
+        named = {source.service for source in self._config.logs}
+        writers = []
+        for found in self.found:
+            seen = self.memory.services.get(found.name)
+            if found.kind is None or found.name in named:
+                continue
+            container = self.containers.get(seen.container_id) if seen else None
+            writers.append(
+                logs.Writer(found.kind, found.unit, container, seen.log_file if seen else "")
+            )
+        return self._config.logs + logs.sources(self.host, writers, self._config.levels)
+
+    def uncertain(self) -> list[str]:
+        """What could not be looked at, or does not fit together."""
+        doubts = [*self.verdict.doubts, *self.host.blind.values()]
+        if self.table.incomplete:
+            doubts.append(self.table.incomplete)
+        if any(f.kind and f.kind.openstack for f in self.found) and not self.verdict.release:
+            doubts.append("no package, no image and no nova-manage tells OpenStack's release")
+        known = {found.unit for found in self.found}
+        names = {found.name for found in self.found}
+        for kind in self.catalogue.kinds.values():
+            for unit in (f"{name}.service" for name in kind.units):
+                if (
+                    self.units.get(unit) == "enabled"
+                    and kind.name not in names
+                    and unit not in known
+                    and kind.openstack
+                ):
+                    doubts.append(f"{unit} is enabled, but {kind.name} has not been seen running")
+        return doubts
+
+    # Processes to services
+
+    def _classify(self, comm: str, argv: Sequence[str]) -> Label | None:
+        kind = identify(comm, argv, self.catalogue) if self._config.discovery else None
+        configured: tuple[str, ...] = ()
+        if self._config.services:
+            line, known = " ".join(argv), names(comm, argv)
+            configured = tuple(
+                service.name for service in self._config.services if _is(service, line, known)
+            )
+        return Label(kind, configured) if kind is not None or configured else None
+
+    def _group(self, labelled: Mapping[int, Known[Label]]) -> dict[str, Found]:
+        """The services that these processes are; the configuration's word goes first."""
+        self._labelled = dict(labelled)
+        self._labelled.pop(os.getpid(), None)
+        groups: dict[str, list[Known[Label]]] = {}
+        named = {service.name: service for service in self._config.services}
+        for pid, known in self._labelled.items():
+            label = known.label
+            if label is None:
+                continue
+            for name in label.configured:
+                groups.setdefault(name, []).append(known)
+            if label.configured or label.kind is None:
+                continue
+            name = self._of_parent(pid, label.kind).name
+            if name not in named and name not in self._config.unwatched:
+                groups.setdefault(name, []).append(known)
+        found = {}
+        for name, group in groups.items():
+            alive = [known for known in group if known.stat.state not in DEAD_STATES]
+            kind = None if name in named else self.catalogue.kinds[name]
+            if name in named or alive or name in self.memory.services:
+                found[name] = self._found(name, kind, group, alive)
+        return found
+
+    def _of_parent(self, pid: int, kind: Kind) -> Kind:
+        """A worker whose own title does not tell which of several services it is."""
+        parent = self._labelled.get(self._labelled[pid].stat.parent)
+        if parent is None or parent.label is None or parent.label.kind in (None, kind):
+            return kind
+        theirs = parent.label.kind
+        same_program = theirs is not None and set(theirs.programs) & set(kind.programs)
+        return theirs if same_program and theirs is not None and kind.argv is None else kind
+
+    def _found(
+        self,
+        name: str,
+        kind: Kind | None,
+        group: Sequence[Known[Label]],
+        alive: Sequence[Known[Label]],
+    ) -> Found:
+        pids = {known.stat.pid for known in alive}
+        mains = [known for known in alive if known.stat.parent not in pids]
+        project = kind.project if kind else self._project_of(name)
+        if not alive:
+            return Found(name, project, "down", kind, detail=f"{len(group)} zombie")
+        mains.sort(key=lambda known: (known.stat.started, known.stat.pid))
+        first = mains[0] if mains else alive[0]
+        container = self.containers.get(container_id(first.cgroup))
+        unit = unit_of(first.cgroup)
+        line = " ".join(first.argv)
+        how = [f"process {first.stat.pid}: {line[:200]}"]
+        if unit:
+            how.append(f"unit {unit}")
+        if container is not None:
+            how.append(f"container {container.name} ({container.image})")
+        elif container_id(first.cgroup):
+            how.append(f"container {container_id(first.cgroup)[:12]}")
+        return Found(
+            name, project, "up", kind,
+            mains=tuple(known.stat for known in mains),
+            members=tuple(known.stat for known in alive),
+            unit=unit,
+            container=container.name if container else "",
+            how=tuple(how),
+        )  # fmt: skip
+
+    def _project_of(self, name: str) -> str:
+        service = next((one for one in self._config.services if one.name == name), None)
+        if service is not None and service.project:
+            return service.project
+        kind = self.catalogue.kinds.get(name)
+        return kind.project if kind else ""
+
+    def _vanished(self, found: Mapping[str, Found]) -> bool:
+        expected = [one.name for one in self.memory.services.values() if one.down_since is None]
+        return any(name not in found or found[name].state != "up" for name in expected)
+
+    # What became of them
+
+    def _settle(self, now_found: Mapping[str, Found], now: float) -> list[Found]:
+        """Hold what was found against what is remembered; note what changed."""
+        first_time = self.memory.is_new
+        boot_id = self.host.read("/proc/sys/kernel/random/boot_id").strip()
+        rebooted = bool(self.memory.boot_id) and boot_id != self.memory.boot_id
+        self.memory.boot_id = boot_id
+        if rebooted:
+            self._tell("info", "the host was restarted")
+        settled: dict[str, Found] = {}
+        arrived = []
+        for name, found in now_found.items():
+            seen = self.memory.services.get(name)
+            if seen is None and not self._counts(found):
+                continue
+            if found.state != "up":
+                settled[name] = found
+                continue
+            if seen is None:
+                seen = Seen(name, found.project, now)
+                self.memory.services[name] = seen
+                arrived.append(found)
+            self._compare(seen, found, now, rebooted)
+            settled[name] = dataclasses.replace(found, restarts=seen.restarts)
+        for name, seen in list(self.memory.services.items()):
+            if name in settled and settled[name].state == "up":
+                continue
+            if self._is_dropped(name):
+                del self.memory.services[name]
+                settled.pop(name, None)
+                continue
+            settled[name] = self._gone(seen, settled.get(name), now)
+        for service in self._config.services:
+            settled.setdefault(
+                service.name,
+                Found(service.name, self._project_of(service.name), "down", detail="no process"),
+            )
+        self._tell_of(arrived, first_time)
+        return sorted(settled.values(), key=lambda one: (one.project, one.name))
+
+    def _counts(self, found: Found) -> bool:
+        """Whether a service that nobody expects yet is one: it must have run for a while."""
+        if found.state != "up":
+            return False
+        if any(service.name == found.name for service in self._config.services):
+            return True
+        uptime = self.table.uptime()
+        return any(uptime - main.started >= _RAN_FOR for main in found.mains)
+
+    def _compare(self, seen: Seen, found: Found, now: float, rebooted: bool) -> None:
+        mains = [[main.pid, main.started] for main in found.mains]
+        if seen.down_since is not None:
+            self._tell(
+                "info", f"{seen.name} runs again after {_span(now - seen.down_since)}", seen.name
+            )
+            seen.restarts += 0 if rebooted else 1
+        elif self._is_restarted(seen, found) and not rebooted:
+            seen.restarts += 1
+            self._tell(
+                "warning",
+                f"{seen.name} was restarted: its main process is {found.mains[0].pid} now",
+                seen.name,
+            )
+        seen.down_since, seen.traceless, seen.project = None, 0, found.project
+        seen.unit = found.unit or seen.unit
+        seen.container = found.container or seen.container
+        first = self._labelled.get(found.mains[0].pid) if found.mains else None
+        if first is not None and (seen.mains != mains or self._everything_at == now):
+            seen.container_id = container_id(first.cgroup)
+            seen.log_file = logs.log_file_of(first.argv)
+            seen.traces = self._traces(seen, first, found.kind)
+        seen.mains = mains
+
+    def _is_restarted(self, seen: Seen, found: Found) -> bool:
+        """Whether a main process was replaced. Those that Apache started come and go: all must."""
+        before = {tuple(main) for main in seen.mains}
+        after = {(float(main.pid), main.started) for main in found.mains}
+        if not before or not after - before or not before - after:
+            return False
+        return not before & after or all(main.parent not in self._labelled for main in found.mains)
+
+    def _gone(self, seen: Seen, found: Found | None, now: float) -> Found:
+        if self.table.incomplete:
+            return Found(
+                seen.name, seen.project, "unknown", self._kind(seen.name),
+                detail=self.table.incomplete, unit=seen.unit, container=seen.container,
+            )  # fmt: skip
+        if seen.down_since is None:
+            seen.down_since = now
+            seen.mains = []
+            self._tell("error", f"{seen.name} is gone: no process of it runs", seen.name)
+        detail = found.detail if found else "no process"
+        unit_state = self.units.get(seen.unit, "")
+        if unit_state == "masked":
+            detail += f", {seen.unit} is masked"
+        return Found(
+            seen.name, seen.project, "down", self._kind(seen.name), detail=detail,
+            restarts=seen.restarts, unit=seen.unit, container=seen.container,
+            how=(f"ran here until {_utc(seen.down_since)}",),
+        )  # fmt: skip
+
+    def _kind(self, name: str) -> Kind | None:
+        return None if self._is_configured(name) else self.catalogue.kinds.get(name)
+
+    def _is_configured(self, name: str) -> bool:
+        return any(service.name == name for service in self._config.services)
+
+    def _is_dropped(self, name: str) -> bool:
+        """Whether the configuration, or another name for the same processes, took it over."""
+        if name in self._config.unwatched:
+            return True
+        if self._is_configured(name):
+            return False
+        kind = self.catalogue.kinds.get(name)
+        if kind is None or not self._config.discovery:
+            return True
+        return any(
+            known.label is not None and known.label.kind is kind and known.label.configured
+            for known in self._labelled.values()
+        )
+
+    def _traces(self, seen: Seen, main: Known[Label], kind: Kind | None) -> list[str]:
+        traces = []
+        if seen.unit and seen.unit in self.units:
+            traces.append(f"unit:{seen.unit}")
+        template = seen.unit.partition("@")[0] + "@.service" if "@" in seen.unit else ""
+        if template in self.units:
+            traces.append(f"unit:{template}")
+        if seen.container and self.host.sees_containers:
+            traces.append(f"container:{seen.container}")
+        if not seen.container_id:
+            words = [word.strip("()[]") for part in main.argv for word in part.split()]
+            paths = [word for word in words if word.startswith("/") and "python" not in word]
+            programs = [p for p in paths[:4] if "/bin/" in p or "/sbin/" in p or p.endswith(".ini")]
+            # uwsgi itself stays when the service that it ran is removed
+            programs = [p for p in programs if "uwsgi_" not in p and not p.endswith("/uwsgi")]
+            traces += [f"file:{path}" for path in programs if self.host.exists(path)]
+        if not traces and kind is not None and kind.project in dict(self.verdict.projects):
+            traces.append(f"project:{kind.project}")
+        return traces or seen.traces
+
+    def _has_trace(self, seen: Seen) -> bool:
+        for trace in seen.traces:
+            what, _, name = trace.partition(":")
+            if what == "unit" and name in self.units:
+                return True
+            if what == "file" and self.host.exists(name):
+                return True
+            if what == "container" and (
+                not self.host.sees_containers
+                or any(one.name == name for one in self.containers.values())
+            ):
+                return True
+            if what == "project" and name in dict(self.verdict.projects):
+                return True
+        return False
+
+    def _forget_removed(self, now: float) -> None:
+        """What is down and was removed from the host is not expected any more."""
+        for name, seen in list(self.memory.services.items()):
+            if seen.down_since is None:
+                continue
+            if seen.traces:
+                seen.traceless = 0 if self._has_trace(seen) else seen.traceless + 1
+                removed = seen.traceless >= 2
+            else:
+                removed = now - seen.down_since > _FORGET_UNTRACED_AFTER
+            if removed:
+                self.memory.forget(name)
+                text = f"{name} was removed from this host: it is not expected any more"
+                self._tell("info", text, name)
+
+    # Everything else
+
+    def _everything_is_due(self, now: float) -> bool:
+        return self._everything_at is None or abs(now - self._everything_at) >= EVERYTHING_EVERY
+
+    def _look_at_everything(self, now: float, found: dict[str, Found]) -> None:
+        if not self._config.discovery:
+            return
+        due = self._everything_is_due(now)
+        self._everything_at = now
+        self.units = self.host.units()
+        self.containers = self.host.containers()
+        self._versions = release.versions(
+            self.host, self.catalogue, self.containers.values(), self._script_paths(), self._roots()
+        )
+        self._judge()
+        has_openstack = any(one.kind and one.kind.openstack for one in found.values())
+        if has_openstack and not self.verdict.release:
+            self._ask_nova_manage(now)
+        if due:
+            self._forget_removed(now)
+        # The containers' names were not known when the processes were grouped.
+        found.update(self._group(self._labelled))
+
+    def _judge(self) -> None:
+        self.verdict = release.judge(self._versions)
+        before, after = self.memory.release, self.verdict.release
+        if before and after and before != after:
+            self._tell("warning", f"OpenStack's release changed from {before} to {after}")
+        self.memory.release = after or before
+
+    def _script_paths(self) -> list[str]:
+        words = (
+            word.strip("()[]")
+            for known in self._labelled.values()
+            for part in known.argv[:6]
+            for word in part.split()
+        )
+        return sorted({word for word in words if word.startswith("/") and "/bin/" in word})
+
+    def _roots(self) -> list[str]:
+        """Where OpenStack's services see other files than we do, as far as we may look."""
+        found: dict[tuple[str, str], str] = {("/", self._link("self/ns/mnt")): ""}
+        for pid, known in sorted(self._labelled.items()):
+            if known.label is None or known.label.kind is None or not known.label.kind.openstack:
+                continue
+            root, mounts = self._link(f"{pid}/root"), self._link(f"{pid}/ns/mnt")
+            if root and mounts:
+                found.setdefault((root, mounts), f"{self.host.proc}/{pid}/root")
+        return [root for root in found.values() if root]
+
+    def _link(self, path: str) -> str:
+        try:
+            return os.readlink(f"{self.host.proc}/{path}")
+        except OSError:
+            return ""
+
+    def _ask_nova_manage(self, now: float) -> None:
+        """The last resort: it costs seconds of processor time, so once a day, and nobody waits."""
+        if self._asked is not None or self.host.root or not self.host.exists(_NOVA_MANAGE):
+            return
+        if self._asked_at is not None and now - self._asked_at < 86_400.0:
+            return
+        self._asked_at = now
+        try:
+            self._asked = subprocess.Popen(  # noqa: S603 - a fixed path
+                [_NOVA_MANAGE, "--version"], stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            )  # fmt: skip
+        except OSError as error:
+            self.host.blind[_NOVA_MANAGE] = f"{_NOVA_MANAGE}: {error.strerror}"
+
+    def _hear_nova_manage(self, now: float) -> None:
+        asked = self._asked
+        if asked is None:
+            return
+        if asked.poll() is None:
+            if now - (self._asked_at or now) > _NOVA_MANAGE_MAY_TAKE:
+                asked.kill()
+            return
+        output, _ = asked.communicate()
+        self._asked = None
+        version = release.of_program(output)
+        if version:
+            self._versions.append(release.Version("nova", version, f"{_NOVA_MANAGE} --version"))
+            self._judge()
+
+    # Telling
+
+    def _tell(self, level: str, text: str, service: str = "sentinella") -> None:
+        log.info("%s", text)
+        del self._changes[:-_CHANGES_KEPT]
+        self._changes.append(Change(level, text, service))
+
+    def _tell_of(self, arrived: Sequence[Found], first_time: bool) -> None:
+        if first_time and arrived:
+            what = ", ".join(sorted(found.name for found in arrived))
+            named = f" OpenStack {self.verdict.release}." if self.verdict.release else ""
+            self._tell("info", f"found {len(arrived)} services: {what}.{named}")
+            return
+        for found in arrived:
+            self._tell("info", f"{found.name} is new on this host", found.name)
+
+
+def _is(service: Service, line: str, known: set[str]) -> bool:
+    if service.cmdline is not None:
+        return service.cmdline.search(line) is not None
+    return any(name in known for name in service.processes)
+
+
+def _span(seconds: float) -> str:
+    for size, unit in ((86_400.0, "d"), (3600.0, "h"), (60.0, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"
+
+
+def _utc(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(at))

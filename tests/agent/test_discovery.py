@@ -1,0 +1,368 @@
+"""What becomes of services: found, restarted, gone, removed; and what is kept of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from agent_client.config import Config, LogSource, Service
+from agent_client.discovery.host import Container, Host, container_id, unit_of
+from agent_client.discovery.look import Discovery, Found
+from agent_client.discovery.report import discover, forget
+
+from .recorded import RecordedHost
+
+NOVA = "/usr/bin/python3 /usr/bin/nova-compute --config-file=/etc/nova/nova.conf"
+UNIT = "/system.slice/nova-compute.service"
+
+
+class Watched:
+    """A host on which nova-compute was installed, and an agent that looks at it."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.host = RecordedHost(tmp_path / "r")
+        self.host.process(1, "/lib/systemd/systemd")
+        self.host.file("/usr/bin/nova-compute")
+        self.host.unit("nova-compute.service")
+        self.config = Config(state_dir=str(tmp_path / "state"), interval=10)
+        self.now = 1_790_100_000.0
+        self.pauses = 0
+        self.discovery = self.agent()
+
+    def agent(self) -> Discovery:
+        """An agent as after its start."""
+        self.discovery = Discovery(
+            self.config, Host(str(self.host.root)), lambda: self.now, self.paused
+        )
+        self.discovery.remember = True
+        return self.discovery
+
+    def paused(self, seconds: float) -> None:
+        self.pauses += 1
+
+    def start(self, pid: int = 500, started: float = 100.0, argv: str = NOVA) -> int:
+        return self.host.process(pid, argv, cgroup=UNIT, started=started)
+
+    def look(self, seconds: float = 10.0) -> dict[str, Found]:
+        self.now += seconds
+        self.host.tick(seconds)
+        return {found.name: found for found in self.discovery.look()}
+
+    def told(self) -> list[str]:
+        changes = [f"{change.level}: {change.text}" for change in self.discovery.changes]
+        self.discovery.told(len(changes))
+        return changes
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Watched:
+    return Watched(tmp_path)
+
+
+def test_a_service_that_never_ran_is_not_expected(watched: Watched) -> None:
+    assert watched.look() == {}
+    assert watched.discovery.uncertain() == [
+        "nova-compute.service is enabled, but nova-compute has not been seen running"
+    ]
+
+
+def test_what_ran_and_is_gone_is_down_until_it_runs_again(watched: Watched) -> None:
+    watched.start()
+    assert watched.look()["nova-compute"].state == "up"
+    assert watched.told() == ["info: found 1 services: nova-compute."]
+    watched.host.kill(500)
+    assert watched.look()["nova-compute"].state == "down"
+    assert watched.told() == ["error: nova-compute is gone: no process of it runs"]
+    assert watched.look()["nova-compute"].state == "down"
+    assert watched.told() == []
+    watched.start(501, started=100_015)
+    again = watched.look()["nova-compute"]
+    assert (again.state, again.restarts) == ("up", 1)
+    assert watched.told() == ["info: nova-compute runs again after 20 s"]
+
+
+def test_what_is_down_is_remembered_across_a_restart_of_the_agent(watched: Watched) -> None:
+    watched.start()
+    watched.look()
+    watched.host.kill(500)
+    watched.agent()
+    found = watched.look()["nova-compute"]
+    assert (found.state, found.project, found.unit) == ("down", "nova", "nova-compute.service")
+    assert watched.told() == ["error: nova-compute is gone: no process of it runs"]
+
+
+def test_a_restart_is_seen_also_while_the_agent_was_away(watched: Watched) -> None:
+    watched.start()
+    watched.look()
+    watched.told()
+    watched.host.kill(500)
+    watched.start(600, started=100_005)
+    assert watched.look()["nova-compute"].restarts == 1
+    assert watched.told() == ["warning: nova-compute was restarted: its main process is 600 now"]
+    watched.host.kill(600)
+    watched.start(600, started=100_012)  # the same pid again
+    watched.agent()
+    assert watched.look()["nova-compute"].restarts == 2
+    assert watched.told() == ["warning: nova-compute was restarted: its main process is 600 now"]
+    assert watched.look()["nova-compute"].restarts == 2
+
+
+def test_a_reboot_is_one_event_and_no_restart_of_each_service(watched: Watched) -> None:
+    watched.start()
+    watched.look()
+    watched.told()
+    watched.host.kill(500)
+    watched.start(77, started=20)
+    watched.host.boot("two")
+    watched.agent()
+    assert watched.look()["nova-compute"].restarts == 0
+    assert watched.told() == ["info: the host was restarted"]
+
+
+def test_one_listing_that_misses_a_service_does_not_make_it_down(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched.start()
+    watched.look()
+    refresh, looks = watched.discovery.table.refresh, []
+
+    def blind_once(full: bool = True):  # type: ignore[no-untyped-def]
+        looks.append(full)
+        return {} if len(looks) == 1 else refresh(full)
+
+    monkeypatch.setattr(watched.discovery.table, "refresh", blind_once)
+    assert watched.look()["nova-compute"].state == "up"
+    assert (len(looks), watched.pauses) == (2, 1)
+    assert [change.level for change in watched.discovery.changes] == ["info"]  # that it was found
+
+
+def test_where_processes_are_hidden_nothing_is_called_down(watched: Watched) -> None:
+    watched.start()
+    watched.look()
+    watched.host.kill(500)
+    watched.host.kill(1)  # /proc mounted with hidepid: others' processes are not listed
+    found = watched.look()["nova-compute"]
+    assert (found.state, found.detail) == (
+        "unknown", "processes of other users are hidden (hidepid)",
+    )  # fmt: skip
+
+
+def test_a_process_that_ends_at_once_is_no_service(watched: Watched) -> None:
+    watched.look()
+    watched.host.process(700, "/usr/sbin/haproxy -f /etc/haproxy/haproxy.cfg", started=100_018)
+    assert watched.look() == {}
+    watched.host.kill(700)
+    assert watched.look() == {}
+    watched.host.process(701, "/usr/sbin/haproxy -f /etc/haproxy/haproxy.cfg", started=100_038)
+    assert watched.look() == {}
+    assert watched.look()["haproxy"].state == "up"
+
+
+def test_a_zombie_is_down(watched: Watched) -> None:
+    watched.start()
+    watched.look()
+    watched.host.process(500, "", comm="nova-compute", state="Z")
+    found = watched.look()["nova-compute"]
+    assert (found.state, found.detail) == ("down", "1 zombie")
+
+
+def test_a_removed_package_is_forgotten(watched: Watched) -> None:
+    watched.start()
+    watched.look()
+    watched.host.kill(500)
+    watched.look()
+    watched.told()
+    for path in ("usr/bin/nova-compute", "lib/systemd/system/nova-compute.service",
+                 "etc/systemd/system/multi-user.target.wants/nova-compute.service"):  # fmt: skip
+        (watched.host.root / path).unlink()
+    assert watched.look(400)["nova-compute"].state == "down"
+    assert watched.look(400) == {}
+    assert watched.told() == [
+        "info: nova-compute was removed from this host: it is not expected any more"
+    ]
+
+
+def test_the_operator_may_forget_a_service_while_the_agent_runs(watched: Watched) -> None:
+    watched.start()
+    watched.look()
+    watched.host.kill(500)
+    watched.look()
+    assert not forget(watched.config, "nova-api")
+    assert forget(watched.config, "nova-compute")
+    assert watched.look() == {}
+
+
+def test_what_is_not_to_be_watched_is_not(watched: Watched) -> None:
+    watched.start()
+    watched.look()
+    watched.config = dataclasses.replace(watched.config, unwatched=frozenset(["nova-compute"]))
+    watched.agent()
+    assert watched.look() == {}
+    watched.config = dataclasses.replace(watched.config, unwatched=frozenset(), discovery=False)
+    watched.agent()
+    assert watched.look() == {}
+
+
+def test_a_configured_service_takes_the_processes_that_discovery_found(watched: Watched) -> None:
+    watched.host.process(800, "/usr/bin/valkey-server 127.0.0.1:6379")
+    assert set(watched.look()) == {"valkey-server"}
+    watched.config = dataclasses.replace(
+        watched.config, services=(Service("cache", "ours", ("valkey-server",)),)
+    )
+    watched.agent()
+    found = watched.look()
+    assert {name: (one.state, one.project) for name, one in found.items()} == {
+        "cache": ("up", "ours")
+    }
+
+
+def test_a_configured_service_that_never_ran_is_down(watched: Watched) -> None:
+    watched.config = dataclasses.replace(
+        watched.config, services=(Service("x", "", (), re.compile("never-there")),)
+    )
+    watched.agent()
+    assert watched.look()["x"].state == "down"
+
+
+def test_workers_that_apache_replaces_are_no_restart(watched: Watched) -> None:
+    watched.host.process(900, "/usr/sbin/apache2 -k start")
+    for pid in (901, 902):
+        watched.host.process(pid, "(wsgi:keystone-pu -k start", ppid=900)
+    assert len(watched.look()["keystone"].members) == 2
+    watched.host.kill(901)
+    watched.host.process(903, "(wsgi:keystone-pu -k start", ppid=900, started=100_011)
+    assert watched.look()["keystone"].restarts == 0
+    for pid in (902, 903):
+        watched.host.kill(pid)
+    for pid in (904, 905):
+        watched.host.process(pid, "(wsgi:keystone-pu -k start", ppid=900, started=100_025)
+    assert watched.look()["keystone"].restarts == 1
+
+
+def test_one_of_two_main_processes_that_is_replaced_is_a_restart(watched: Watched) -> None:
+    watched.start(500)
+    watched.start(501, argv=NOVA + " --config-file=/etc/nova/second.conf")
+    watched.look()
+    watched.host.kill(501)
+    watched.start(502, started=100_011, argv=NOVA + " --config-file=/etc/nova/second.conf")
+    assert watched.look()["nova-compute"].restarts == 1
+
+
+def test_a_change_of_the_release_is_an_event(watched: Watched) -> None:
+    watched.start()
+    old = watched.host.file("/usr/lib/python3/dist-packages/nova-25.2.1.dist-info")
+    watched.look()
+    assert watched.discovery.facts()["openstack"]["release"] == "Yoga"
+    assert watched.told() == ["info: found 1 services: nova-compute. OpenStack Yoga."]
+    old.rmdir()
+    watched.host.file("/usr/lib/python3/dist-packages/nova-26.2.2.dist-info")
+    watched.agent()
+    watched.look()
+    assert watched.told() == ["warning: OpenStack's release changed from Yoga to Zed"]
+    facts = watched.discovery.facts()["openstack"]
+    assert facts["projects"] == {"nova": "26.2.2"}
+    assert facts["evidence"] == "/usr/lib/python3/dist-packages/nova-26.2.2.dist-info"
+
+
+def test_a_damaged_memory_is_learnt_anew(watched: Watched) -> None:
+    watched.start()
+    watched.look()
+    path = Path(watched.config.state_dir) / "discovery.json"
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.write_text("{")
+    watched.agent()
+    assert watched.look()["nova-compute"].state == "up"
+
+
+def test_discover_changes_nothing(watched: Watched) -> None:
+    watched.start()
+    said = discover(watched.config, Host(str(watched.host.root)))
+    assert [service["name"] for service in said["services"]] == ["nova-compute"]
+    assert said["services"][0]["how"][:2] == [
+        f"process 500: {NOVA}", "unit nova-compute.service",
+    ]  # fmt: skip
+    assert not Path(watched.config.state_dir).exists()
+
+
+def test_a_log_comes_from_the_file_else_from_the_unit_s_journal(watched: Watched) -> None:
+    watched.config = dataclasses.replace(watched.config, levels={"": "error", "nova-api": "info"})
+    watched.agent()
+    watched.start()
+    watched.look()
+    assert watched.discovery.sources == (
+        LogSource("nova-compute.service", "nova-compute", "error", kind="journal"),
+    )
+    watched.host.file("/var/log/nova/nova-compute.log", "x")
+    watched.host.file("/var/log/nova/nova-manage.log", "x")
+    watched.look(400)
+    assert watched.discovery.sources == (
+        LogSource("/var/log/nova/nova-compute.log", "nova-compute", "error"),
+        LogSource("/var/log/nova/*.log", "nova", "error"),
+    )
+
+
+def test_the_log_file_that_a_command_line_names_is_followed(watched: Watched) -> None:
+    watched.host.file("/srv/logs/compute.log", "x")
+    watched.start(argv=NOVA + " --log-file=/srv/logs/compute.log")
+    watched.look()
+    assert [source.pattern for source in watched.discovery.sources] == ["/srv/logs/compute.log"]
+
+
+def test_the_configuration_s_own_logs_come_first(watched: Watched) -> None:
+    own = LogSource("/srv/ours.log", "nova-compute", "debug")
+    watched.config = dataclasses.replace(watched.config, logs=(own,))
+    watched.agent()
+    watched.host.file("/var/log/nova/nova-compute.log", "x")
+    watched.start()
+    watched.look()
+    assert watched.discovery.sources[0] is own
+    assert "/var/log/nova/nova-compute.log" not in [
+        source.pattern for source in watched.discovery.sources
+    ]
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "unit", "container"),
+    [
+        ("/system.slice/nova-compute.service", "nova-compute.service", ""),
+        ("/system.slice/system-ceph\\x2dosd.slice/ceph-osd@3.service", "ceph-osd@3.service", ""),
+        ("/user.slice/user-1000.slice/user@1000.service/app.slice/x.service", "", ""),
+        ("/user.slice/user-0.slice/session-3.scope", "", ""),
+        (f"/system.slice/docker-{'ab' * 32}.scope", "", "ab" * 32),
+        (f"/docker/{'ab' * 32}", "", "ab" * 32),
+        (f"/machine.slice/libpod-{'cd' * 32}.scope/container", "", "cd" * 32),
+        (f"/kubepods/besteffort/pod1f2e/{'ef' * 32}", "", "ef" * 32),
+        (f"/kubepods.slice/kubepods-pod1f.slice/cri-containerd-{'ef' * 32}.scope", "", "ef" * 32),
+        ("/", "", ""),
+    ],
+)
+def test_a_control_group_names_unit_and_container(cgroup: str, unit: str, container: str) -> None:
+    assert (unit_of(cgroup), container_id(cgroup)) == (unit, container)
+
+
+def test_a_stopped_container_keeps_its_service_expected(watched: Watched) -> None:
+    identity = "ab" * 32
+    host = watched.discovery.host
+    known = {identity: Container(identity, "nova_compute", "kolla/nova-compute:zed")}
+
+    def containers() -> dict[str, Container]:
+        host.sees_containers = True
+        return dict(known)
+
+    host.containers = containers  # type: ignore[method-assign]
+    (watched.host.root / "usr/bin/nova-compute").unlink()
+    venv = "/var/lib/kolla/venv/bin"
+    watched.host.process(
+        500, f"{venv}/python3 {venv}/nova-compute", cgroup=f"/system.slice/docker-{identity}.scope"
+    )
+    found = watched.look()["nova-compute"]
+    assert found.container == "nova_compute"
+    watched.host.kill(500)
+    assert watched.look()["nova-compute"].state == "down"
+    assert watched.look(400)["nova-compute"].state == "down"
+    known.clear()
+    watched.look(400)
+    assert watched.look(400) == {}
