@@ -38,6 +38,7 @@ VERBS = {
     "enrol": "agent_client.verbs.enrol",
     "run": "agent_client.verbs.run",
     "status": "agent_client.verbs.status",
+    "discover": "agent_client.verbs.discover",
     "doctor": "agent_client.verbs.doctor",
     "check": "agent_client.verbs.check",
     "check-config": "agent_client.verbs.check_config",

@@ -16,10 +16,13 @@ import pytest
 
 from agent_client import cli
 from agent_client.config import load
+from agent_client.discovery.host import Host
+from agent_client.discovery.look import Discovery
 from agent_client.spool import Spool
 from agent_client.wire import SUPPRESSION_PATH
 
 from .conftest import KEY, ReportServer, problem
+from .recorded import RecordedHost
 
 ROOT = Path(__file__).parents[2]
 
@@ -548,3 +551,58 @@ def test_plugins_are_enabled_in_the_originals_file_too(
     assert json.loads(path.read_text())["plugins"] == {
         "sentinella.metrics": ["get_server_usage_stats"], "mine": ["one"],
     }  # fmt: skip
+
+
+# discover
+
+
+@pytest.fixture
+def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RecordedHost:
+    """The verbs look at this host instead of the one that they run on."""
+    host = RecordedHost(tmp_path / "r")
+    host.process(1, "/sbin/init")
+    monkeypatch.setattr("agent_client.discovery.look.Host", lambda: Host(str(host.root)))
+    return host
+
+
+def test_discover_says_what_by_what_and_what_is_uncertain(
+    call: Callable[..., tuple[int, str, str]],
+    write_config: Callable[..., Path],
+    recorded: RecordedHost,
+) -> None:
+    path = write_config("http://127.0.0.1:9", discovery=True)
+    recorded.unit("nova-api.service")
+    recorded.process(
+        500,
+        "/usr/bin/python3 /usr/bin/nova-compute --config-file=/etc/nova/nova.conf",
+        cgroup="/system.slice/nova-compute.service",
+    )
+    code, said, _ = call("-c", path, "discover")
+    assert code == 0
+    assert said.splitlines()[:2] == ["role      compute", "release   no OpenStack release known"]
+    assert "service   nova-compute (nova)  up  1 processes" in said
+    assert "            by unit nova-compute.service" in said
+    assert "log       journal nova-compute.service as nova-compute" in said
+    assert "uncertain nova-api.service is enabled, but nova-api has not been seen running" in said
+    code, as_json, _ = call("-c", path, "discover", "--json")
+    (service,) = json.loads(as_json)["services"]
+    assert (code, service["name"], service["pids"]) == (0, "nova-compute", [500])
+
+
+def test_a_service_is_forgotten_on_the_operator_s_word(
+    call: Callable[..., tuple[int, str, str]],
+    write_config: Callable[..., Path],
+    recorded: RecordedHost,
+) -> None:
+    path = write_config("http://127.0.0.1:9", discovery=True)
+    recorded.process(500, "/usr/bin/python3 /usr/bin/nova-cert")
+    agent = Discovery(load(str(path), {}), Host(str(recorded.root)), pause=lambda seconds: None)
+    agent.remember = True
+    agent.look()
+    recorded.kill(500)
+    assert [found.state for found in agent.look()] == ["down"]
+    assert call("-c", path, "discover", "--forget", "nova-api")[0] == 1
+    assert call("-c", path, "discover", "--forget", "nova-cert") == (
+        0, "nova-cert is not expected any more\n", "",
+    )  # fmt: skip
+    assert agent.look() == []
