@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-BENCHMARKS = ("ingest", "tenants")
+BENCHMARKS = ("agent", "ingest", "tenants")
 
 
 def main() -> int:
