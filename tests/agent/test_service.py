@@ -38,7 +38,8 @@ def collector_of(root: Path, config: Config | None = None) -> ServiceCollector:
 def test_a_service_with_a_long_name_is_up_with_all_its_workers_and_then_down(
     make_config: Callable[..., Config], tmp_path: Path
 ) -> None:
-    script = tmp_path / "neutron-openvswitch-agent"
+    name = f"neutron-openvswitch-agent-{tmp_path.parent.name}-{tmp_path.name}"
+    script = tmp_path / name  # nothing else on this machine is called so
     script.write_text("import sys\nprint('ready', flush=True)\nsys.stdin.read()\n")
     workers = [
         subprocess.Popen(
@@ -47,7 +48,7 @@ def test_a_service_with_a_long_name_is_up_with_all_its_workers_and_then_down(
         for _ in range(2)
     ]
     services = (
-        Service("ovs-agent", "neutron", ("neutron-openvswitch-agent",)),
+        Service("ovs-agent", "neutron", (name,)),
         Service("by-line", "", (), re.compile(re.escape(str(script)))),
         Service("nova-api", "nova", ("nova-api-that-never-was",)),
     )
