@@ -301,12 +301,14 @@ class Agent:
         if untold is not None:
             lost, since, until = untold
             text = (
-                f"the spool was full or too old: {lost.reports} reports of {_utc(since)} to "
-                f"{_utc(until)} were dropped, {lost.points} points and {lost.events} log events"
+                f"the spool was full or too old: of {_utc(since)} to {_utc(until)}, {lost.told()}"
             )
             events.append(Entry(at, "warning", text, "sentinella", "sentinella.spool"))
         if self.spool.began_anew:
-            text = "the spool was damaged and began anew: what it held unsent is lost"
+            text = (
+                f"the spool was damaged and began anew: {self.spool.saved} unsent reports of it "
+                "could be saved, what else it held is lost"
+            )
             events.append(Entry(at, "error", text, "sentinella", "sentinella.spool"))
         for level, text in self.panel.take_news():
             events.append(Entry(at, level, text, "sentinella", "sentinella.collector"))
@@ -314,6 +316,8 @@ class Agent:
 
     def _changed_specs(self, at: float) -> dict[str, Any] | None:
         """The specs with the first report and whenever they changed, else None."""
+        if self.spool.specs_lost:
+            self._specs, self.spool.specs_lost = None, False
         if not self._host_facts or abs(at - self._host_facts_at) >= _SPECS_EVERY:
             try:
                 self._host_facts, self._host_facts_at = specs(), at

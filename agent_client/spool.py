@@ -5,6 +5,10 @@ are one transaction: whatever kills the agent, a line is in the spool or still t
 both and never neither. It is written with `synchronous = FULL`: at one commit a cycle the fsync
 costs nothing that matters, and without it a power cut could take back a sequence number that the
 server has already seen, so that the next report under it would be taken for a duplicate.
+
+The bound is one on the disk: it holds for the file with its journal. Where it is reached, the
+oldest points go first, then the oldest log events, the least important level first; critical events
+go last. All of it is counted.
 """
 
 from __future__ import annotations
@@ -22,6 +26,8 @@ import uuid
 import zlib
 from typing import Any, Callable, Iterable, Iterator, Mapping, Sequence
 
+from agent_client.wire import LEVELS
+
 log = logging.getLogger("sentinella.spool")
 
 _SCHEMA = """
@@ -30,10 +36,23 @@ CREATE TABLE IF NOT EXISTS reports (
     sequence INTEGER PRIMARY KEY, at REAL NOT NULL, size INTEGER NOT NULL,
     points INTEGER NOT NULL, events INTEGER NOT NULL, plain INTEGER NOT NULL, body BLOB NOT NULL
 );
+CREATE INDEX IF NOT EXISTS reports_with_points ON reports (sequence) WHERE points > 0;
+CREATE TABLE IF NOT EXISTS levels (
+    level INTEGER NOT NULL, sequence INTEGER NOT NULL, PRIMARY KEY (level, sequence)
+) WITHOUT ROWID;
+CREATE TRIGGER IF NOT EXISTS report_gone AFTER DELETE ON reports BEGIN
+    DELETE FROM levels WHERE level IN (0, 1, 2, 3, 4) AND sequence = OLD.sequence;
+END;
 CREATE TABLE IF NOT EXISTS positions (
     name TEXT PRIMARY KEY, value TEXT NOT NULL
 ) WITHOUT ROWID;
 """
+
+#: Small, so that a report wastes little of its last page.
+_PAGE_SIZE = 1024
+#: Part of the bound that is kept for SQLite's journal, and the most that it may be, in bytes.
+_JOURNAL_SHARE = 8
+_LARGEST_JOURNAL = 1024 * 1024
 
 
 class SpoolUnusable(Exception):
@@ -55,12 +74,27 @@ class Waiting:
 
 @dataclasses.dataclass(frozen=True)
 class Losses:
-    """What this spool had to give up, and what the server refused; running totals."""
+    """What this spool had to give up, and what the server refused; running totals.
+
+    `reports` are those of which nothing is left; the levels add up to `events`.
+    """
 
     reports: int = 0
     points: int = 0
     events: int = 0
     rejected: int = 0
+    critical: int = 0
+    error: int = 0
+    warning: int = 0
+    info: int = 0
+    debug: int = 0
+
+    def told(self) -> str:
+        """In words: what is gone, the worst last."""
+        levels = [f"{getattr(self, level)} {level}" for level in reversed(LEVELS)]
+        said = ", ".join(text for text in levels if not text.startswith("0 "))
+        events = f"{self.events} log events" + (f" ({said})" if said else "")
+        return f"{self.points} points and {events} were dropped, {self.reports} reports as a whole"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +128,12 @@ class Spool:
         self._lock = threading.RLock()
         #: True when a damaged file was found and set aside at opening.
         self.began_anew = False
+        #: Reports that could be taken over from the damaged file.
+        self.saved = 0
+        #: What the host is was dropped with a report and has to be sent again.
+        self.specs_lost = False
+        #: Reports that are being sent: they are not touched.
+        self._in_flight: tuple[int, int] | None = None
         try:
             os.makedirs(directory, mode=0o700, exist_ok=True)
         except OSError as error:
@@ -101,8 +141,9 @@ class Spool:
         try:
             self._db = self._open()
         except SpoolCorrupt as damage:
-            self._set_aside(damage)
+            aside = self._set_aside(damage)
             self._db = self._open()
+            self._save_from(aside)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -122,10 +163,15 @@ class Spool:
                 self.path, timeout=10.0, isolation_level=None, check_same_thread=False
             )
             try:
+                journal = min(_LARGEST_JOURNAL, self.max_bytes // _JOURNAL_SHARE)
+                db.execute(f"PRAGMA page_size = {_PAGE_SIZE}")  # of a new file alone
                 db.execute("PRAGMA auto_vacuum = INCREMENTAL")
                 db.execute("PRAGMA journal_mode = WAL")
                 db.execute("PRAGMA synchronous = FULL")
-                db.execute("PRAGMA journal_size_limit = 1048576")
+                self._page_size = int(db.execute("PRAGMA page_size").fetchone()[0])
+                db.execute(f"PRAGMA journal_size_limit = {journal}")
+                db.execute(f"PRAGMA wal_autocheckpoint = {max(4, journal // 2 // self._page_size)}")
+                self._room = self.max_bytes - journal
                 db.execute("PRAGMA cache_size = -512")
                 verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
                 if verdict != "ok":
@@ -145,23 +191,73 @@ class Spool:
         self._bytes = int(self._bytes)
         return db
 
-    def _set_aside(self, damage: Exception) -> None:
+    def _set_aside(self, damage: Exception) -> str:
         for old in glob.glob(glob.escape(self.path) + ".damaged-*"):
             os.unlink(old)
         aside = f"{self.path}.damaged-{int(self._clock())}"
         os.replace(self.path, aside)
-        for suffix in ("-wal", "-shm"):
-            if os.path.exists(self.path + suffix):
-                os.unlink(self.path + suffix)
+        if os.path.exists(self.path + "-wal"):  # it may hold what the file does not yet
+            os.replace(self.path + "-wal", aside + "-wal")
+        if os.path.exists(self.path + "-shm"):
+            os.unlink(self.path + "-shm")
         self.began_anew = True
         log.error("spool is damaged (%s): set aside as %s, a new one begins", damage, aside)
+        return aside
 
     def begin_anew(self, damage: Exception) -> None:
         """Set a file aside that turned out damaged while running, and begin a new epoch."""
         with self._lock:
             self._db.close()
-            self._set_aside(damage)
+            aside = self._set_aside(damage)
             self._db = self._open()
+            self._save_from(aside)
+
+    def _save_from(self, aside: str) -> None:
+        """Take over what can still be read of a damaged file.
+
+        Reports keep the epoch and sequence that stand in them, so that one the server has already
+        is still known to it; new ones are numbered after them.
+        """
+        self.saved = 0
+        sequences: set[int] = set()
+        kept: list[tuple[Any, ...]] = []
+        positions: dict[str, str | None] = {}
+        counts: dict[str, str] = {}
+
+        def read(old: sqlite3.Connection, query: str) -> Iterator[Any]:
+            try:
+                yield from old.execute(query)
+            except sqlite3.Error as error:
+                log.warning("%s: not all could be read: %s", aside, error)
+
+        with contextlib.closing(sqlite3.connect(aside)) as old:
+            positions.update(read(old, "SELECT name, value FROM positions"))
+            counts.update(read(old, "SELECT name, value FROM meta"))
+            for direction in ("ASC", "DESC"):  # from both ends up to the damage
+                query = f"SELECT sequence FROM reports ORDER BY sequence {direction}"  # noqa: S608
+                sequences.update(row[0] for row in read(old, query))
+            for sequence in sorted(sequences):
+                with contextlib.suppress(sqlite3.Error, zlib.error, ValueError, TypeError):
+                    row = old.execute(
+                        "SELECT sequence, at, size, points, events, plain, body FROM reports"
+                        " WHERE sequence = ?",
+                        (sequence,),
+                    ).fetchone()
+                    report = json.loads(zlib.decompress(row[6]))
+                    if report["sequence"] == sequence:
+                        kept.append((row, report))
+        with self._transaction() as db:
+            for row, report in kept:
+                self._insert(db, row, report)
+            highest = max([int(counts.get("sequence", "0")), *(row[0] for row, _ in kept)])
+            self._set_meta(db, "sequence", str(highest))
+            self._set_positions(db, positions)
+            for name, value in counts.items():
+                if name.startswith(("dropped_", "untold_")) or name in ("rejected", "sent"):
+                    self._set_meta(db, name, value)
+        self.saved = len(kept)
+        self._reports += len(kept)
+        self._bytes += sum(row[2] for row, _ in kept)
 
     def append(
         self,
@@ -185,10 +281,8 @@ class Spool:
                 if told is not None:
                     self._told(db, told)
                 gone = self._make_room(db, len(body))
-                db.execute(
-                    "INSERT INTO reports VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    (sequence, at, len(body), points, events, len(text), body),
-                )
+                row = (sequence, at, len(body), points, events, len(text), body)
+                self._insert(db, row, report)
                 self._set_meta(db, "sequence", str(sequence))
                 self._set_positions(db, positions)
             self._reports += 1 - gone[0]
@@ -208,72 +302,162 @@ class Spool:
             else:
                 db.execute("INSERT OR REPLACE INTO positions VALUES (?, ?)", (name, value))
 
+    @staticmethod
+    def _insert(db: sqlite3.Connection, row: Sequence[Any], report: Mapping[str, Any]) -> None:
+        db.execute("INSERT INTO reports VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        _note_levels(db, row[0], report.get("events", ()))
+
     def _make_room(self, db: sqlite3.Connection, size: int) -> tuple[int, int]:
-        """Drop what is too old, then the oldest until `size` bytes fit; counts in `meta`."""
-        oldest_allowed = self._clock() - self.max_age
-        gone: list[tuple[int, float, int, int, int]] = []
-        held = self._bytes
-        rows = db.execute(
-            "SELECT sequence, at, size, points, events FROM reports ORDER BY sequence"
-        )
-        for row in rows:
-            if row[1] >= oldest_allowed and held + size <= self.max_bytes:
+        """Drop what is too old, then the least important until `size` bytes more fit.
+
+        Returns how many reports and bytes of them are gone; counts are in `meta`.
+        """
+        too_old = db.execute(
+            "SELECT sequence, at, size, points, events FROM reports WHERE at < ?",
+            (self._clock() - self.max_age,),
+        ).fetchall()
+        gone, freed = len(too_old), sum(row[2] for row in too_old)
+        if too_old:
+            self._give_up(db, too_old)
+        needed = _ROW_COST * (size + self._page_size)
+        while self._used(db) + needed > self._room:
+            least = self._least_important(db)
+            if least is None:
                 break
-            gone.append(row)
-            held -= row[2]
-        rows.close()
-        if not gone:
-            return 0, 0
-        self._give_up(db, gone)
-        return len(gone), sum(row[2] for row in gone)
+            whole, bytes_less = self._thin_out(db, *least)
+            gone, freed = gone + whole, freed + bytes_less
+        return gone, freed
+
+    def _used(self, db: sqlite3.Connection) -> int:
+        """Bytes of the file that hold something."""
+        pages = db.execute("PRAGMA page_count").fetchone()[0]
+        return int(pages - db.execute("PRAGMA freelist_count").fetchone()[0]) * self._page_size
+
+    def _least_important(self, db: sqlite3.Connection) -> tuple[int, int | None] | None:
+        """The report to take from next, and the level of the events; None means its points."""
+        first, last = self._in_flight or (0, 0)
+        for sent_too in (False, True):  # those under way only where nothing else is left
+            spared = "" if sent_too else f" AND sequence NOT BETWEEN {first} AND {last}"
+            order = f"{spared} ORDER BY sequence LIMIT 1"
+            row = db.execute(f"SELECT sequence FROM reports WHERE points > 0{order}").fetchone()  # noqa: S608
+            if row is not None:
+                return int(row[0]), None
+            for level in range(len(LEVELS) - 1, -1, -1):
+                row = db.execute(
+                    f"SELECT sequence FROM levels WHERE level = ?{order}",  # noqa: S608
+                    (level,),
+                ).fetchone()
+                if row is not None:
+                    return int(row[0]), level
+            row = db.execute(f"SELECT sequence FROM reports WHERE 1{order}").fetchone()  # noqa: S608
+            if row is not None:
+                return int(row[0]), None
+        return None
+
+    def _thin_out(
+        self, db: sqlite3.Connection, sequence: int, level: int | None
+    ) -> tuple[int, int]:
+        """Take the points, or the events of one level, out of a report; drop it where none is left.
+
+        Returns how many reports (0 or 1) and how many bytes are gone.
+        """
+        row = db.execute(
+            "SELECT sequence, at, size, points, events, plain, body FROM reports"
+            " WHERE sequence = ?",
+            (sequence,),
+        ).fetchone()
+        report = json.loads(zlib.decompress(row[6]))
+        events = report.get("events", [])
+        if level is None:
+            kept, lost = events, Losses(points=row[3])
+        else:
+            kept = [event for event in events if event["level"] != LEVELS[level]]
+            lost = _losses_of_events(row[4] - len(kept), {LEVELS[level]: len(events) - len(kept)})
+        points = 0 if level is None else row[3]
+        if not kept and not points:
+            if "specs" in report:
+                self.specs_lost = True
+            if level is None:
+                lost = dataclasses.replace(lost, events=row[4])
+            db.execute("DELETE FROM reports WHERE sequence = ?", (sequence,))
+            self._count_lost(db, dataclasses.replace(lost, reports=1), row[1])
+            return 1, row[2]
+        thin = {name: said for name, said in report.items() if name not in ("events", "services")}
+        if level is None:
+            thin.pop("points", None)
+        elif "services" in report:
+            thin["services"] = report["services"]
+        thin["events"] = kept
+        text = json.dumps(thin, separators=(",", ":"), allow_nan=False).encode()
+        body = zlib.compress(text, 6)
+        db.execute(
+            "UPDATE reports SET size = ?, points = ?, events = ?, plain = ?, body = ?"
+            " WHERE sequence = ?",
+            (len(body), points, len(kept), len(text), body, sequence),
+        )
+        db.execute(
+            "DELETE FROM levels WHERE level IN (0, 1, 2, 3, 4) AND sequence = ?", (sequence,)
+        )
+        _note_levels(db, sequence, kept)
+        self._count_lost(db, lost, row[1])
+        return 0, row[2] - len(body)
 
     def _give_up(self, db: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
         """Delete reports (sequence, at, size, points, events) unsent and count them."""
-        db.executemany("DELETE FROM reports WHERE sequence = ?", [(row[0],) for row in rows])
+        for sequence, at, _size, points, events in rows:
+            levels: dict[str, int] = {}
+            body = db.execute("SELECT body FROM reports WHERE sequence = ?", (sequence,)).fetchone()
+            report = json.loads(zlib.decompress(body[0]))
+            for event in report.get("events", ()):
+                levels[event["level"]] = levels.get(event["level"], 0) + 1
+            if "specs" in report:
+                self.specs_lost = True
+            lost = _losses_of_events(events, levels)
+            self._count_lost(db, dataclasses.replace(lost, reports=1, points=points), at)
+            db.execute("DELETE FROM reports WHERE sequence = ?", (sequence,))
+
+    def _count_lost(self, db: sqlite3.Connection, lost: Losses, at: float) -> None:
         totals = {
-            "dropped_reports": len(rows),
-            "dropped_points": sum(row[3] for row in rows),
-            "dropped_events": sum(row[4] for row in rows),
+            "dropped_" + name: number
+            for name, number in dataclasses.asdict(lost).items()
+            if name in _DROPPED
         }
         self._count(db, totals)
         self._count(db, {"untold_" + name: number for name, number in totals.items()})
-        since, until = min(row[1] for row in rows), max(row[1] for row in rows)
-        untold_since = float(self._meta(db, "untold_since", "0")) or since
-        self._set_meta(db, "untold_since", str(min(since, untold_since)))
-        untold_until = float(self._meta(db, "untold_until", "0"))
-        self._set_meta(db, "untold_until", str(max(until, untold_until)))
+        since = float(self._meta(db, "untold_since", "0")) or at
+        self._set_meta(db, "untold_since", str(min(since, at)))
+        until = float(self._meta(db, "untold_until", "0"))
+        self._set_meta(db, "untold_until", str(max(until, at)))
 
     def untold_losses(self) -> tuple[Losses, float, float] | None:
         """What was dropped and not yet reported as an event: numbers, from when, until when."""
         with self._lock, _translated(self.path):
-            reports = int(self._meta(self._db, "untold_dropped_reports", "0"))
-            if not reports:
-                return None
             losses = Losses(
-                reports,
-                int(self._meta(self._db, "untold_dropped_points", "0")),
-                int(self._meta(self._db, "untold_dropped_events", "0")),
+                **{
+                    name: int(self._meta(self._db, "untold_dropped_" + name, "0"))
+                    for name in _DROPPED
+                }
             )
+            if losses == Losses():
+                return None
             since = float(self._meta(self._db, "untold_since", "0"))
             return losses, since, float(self._meta(self._db, "untold_until", "0"))
 
     def _told(self, db: sqlite3.Connection, losses: Losses) -> None:
-        self._count(
-            db,
-            {
-                "untold_dropped_reports": -losses.reports,
-                "untold_dropped_points": -losses.points,
-                "untold_dropped_events": -losses.events,
-            },
-        )
+        numbers = dataclasses.asdict(losses)
+        self._count(db, {"untold_dropped_" + name: -numbers[name] for name in _DROPPED})
         db.execute("DELETE FROM meta WHERE name IN ('untold_since', 'untold_until')")
 
     def newest(self, sequence: int) -> list[Stored]:
-        """The report of this sequence if it still waits."""
+        """The report of this sequence if it still waits; it is under way until `release`."""
+        self._in_flight = (sequence, sequence)
         return self._select("WHERE sequence = ?", (sequence,))
 
     def oldest(self, reports: int, plain_bytes: int) -> list[Stored]:
-        """The oldest that wait, at least one if any, bounded in number and JSON size."""
+        """The oldest that wait, at least one if any, bounded in number and JSON size.
+
+        They are under way until `release`, or until others are.
+        """
         with self._lock, _translated(self.path):
             chosen: list[int] = []
             total = 0
@@ -286,7 +470,12 @@ class Spool:
             rows.close()
             if not chosen:
                 return []
+            self._in_flight = (chosen[0], chosen[-1])
             return self._select("WHERE sequence BETWEEN ? AND ?", (chosen[0], chosen[-1]))
+
+    def release(self) -> None:
+        """Nothing is under way any more."""
+        self._in_flight = None
 
     def _select(self, where: str, values: Iterable[int]) -> list[Stored]:
         with self._lock, _translated(self.path):
@@ -398,8 +587,24 @@ def peek(directory: str) -> tuple[Waiting, Losses, int] | None:
 
 def _losses(db: sqlite3.Connection) -> Losses:
     said = dict(db.execute("SELECT name, value FROM meta").fetchall())
-    names = ("dropped_reports", "dropped_points", "dropped_events", "rejected")
-    return Losses(*(int(said.get(name, 0)) for name in names))
+    dropped = {name: int(said.get("dropped_" + name, 0)) for name in _DROPPED}
+    return Losses(rejected=int(said.get("rejected", 0)), **dropped)
+
+
+#: What is counted of what had to be dropped, by its name in `Losses`.
+_DROPPED = ("reports", "points", "events", *LEVELS)
+#: How much of the file a report takes at most, for each of its bytes.
+_ROW_COST = 1.05
+
+
+def _losses_of_events(events: int, levels: Mapping[str, int]) -> Losses:
+    return dataclasses.replace(Losses(events=events), **levels)
+
+
+def _note_levels(db: sqlite3.Connection, sequence: int, events: Iterable[Any]) -> None:
+    """Remember which levels a report holds, so that the least important is found at once."""
+    levels = {LEVELS.index(event["level"]) for event in events}
+    db.executemany("INSERT INTO levels VALUES (?, ?)", [(level, sequence) for level in levels])
 
 
 @contextlib.contextmanager

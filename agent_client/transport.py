@@ -261,6 +261,12 @@ class Sender:
 
     def _deliver(self, batch: Sequence[Stored]) -> bool:
         """Send one batch, in halves where the server refuses it whole; False to wait."""
+        try:
+            return self._deliver_in_parts(batch)
+        finally:
+            self._spool.release()
+
+    def _deliver_in_parts(self, batch: Sequence[Stored]) -> bool:
         halves: list[Sequence[Stored]] = [batch]
         while halves:
             if self.stop.is_set():

@@ -3,28 +3,46 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent_client.spool import Spool, SpoolUnusable, peek
+from agent_client.spool import Losses, Spool, SpoolUnusable, peek
 
 Build = Callable[[int], tuple[Mapping[str, Any], int, int]]
 
 
-def report(size: int = 10, points: int = 3, events: int = 2) -> Build:
-    noise = base64.b64encode(os.urandom(size))[:size].decode()  # it must not compress away
+def noise(size: int) -> str:
+    """Text that does not compress away."""
+    return base64.b64encode(os.urandom(size))[:size].decode()
+
+
+def report(size: int = 10, points: int = 3, events: Sequence[str] = ("info", "error")) -> Build:
+    """A report of about so many bytes, with so many points and events of these levels."""
+    share = max(1, size // (points + len(events) or 1))
 
     def build(sequence: int) -> tuple[Mapping[str, Any], int, int]:
-        return {"sequence": sequence, "noise": noise}, points, events
+        said: dict[str, Any] = {"sequence": sequence}
+        said["points"] = [{"measurement": noise(share)} for _ in range(points)]
+        said["events"] = [{"level": level, "message": noise(share)} for level in events]
+        return said, points, len(events)
 
     return build
+
+
+def contents(spool: Spool) -> list[dict[str, Any]]:
+    return [json.loads(stored.json()) for stored in spool.oldest(10_000, 10**9)]
+
+
+def size_on_disk(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.glob("spool.db*") if "shm" not in file.name)
 
 
 def spool_at(path: Path, **bounds: Any) -> Spool:
@@ -66,17 +84,79 @@ def test_a_report_that_cannot_be_built_moves_no_position(tmp_path: Path) -> None
     assert spool.append(2.0, report(), {}) == 1
 
 
-def test_a_full_spool_drops_the_oldest_and_counts_them(tmp_path: Path) -> None:
-    spool = spool_at(tmp_path, max_bytes=50_000)
+def test_a_full_spool_drops_the_oldest_points_first_and_counts_them(tmp_path: Path) -> None:
+    spool = spool_at(tmp_path, max_bytes=60_000)
     for at in range(30):
-        spool.append(float(at), report(size=5000), {})
-    waiting = spool.waiting()
-    assert waiting.bytes <= 50_000
+        spool.append(float(at), report(size=5000, points=4, events=["warning"]), {})
     lost = spool.losses()
-    assert lost.reports == 30 - waiting.reports > 0
-    assert (lost.points, lost.events) == (3 * lost.reports, 2 * lost.reports)
-    assert sequences(spool)[-1] == 30
-    assert sequences(spool)[0] == lost.reports + 1
+    assert 0 < lost.points < 120
+    assert (lost.reports, lost.events) == (0, 0), "there were points enough"
+    said = contents(spool)
+    without = lost.points // 4
+    assert [report["sequence"] for report in said] == list(range(1, 31))
+    assert all("points" not in report for report in said[:without])
+    assert all(len(report["points"]) == 4 for report in said[without:])
+    assert all(len(report["events"]) == 1 for report in said)
+
+
+def test_events_go_by_level_and_critical_ones_last(tmp_path: Path) -> None:
+    spool = spool_at(tmp_path, max_bytes=60_000)
+    levels = ["critical", "error", "warning", "info", "debug"]
+    for at in range(60):
+        spool.append(float(at), report(size=5000, points=1, events=levels), {})
+    lost = spool.losses()
+    kept = [event["level"] for report in contents(spool) for event in report["events"]]
+    assert lost.points >= 59, "all but what came last"
+    assert lost.debug >= lost.info >= lost.warning >= lost.error > lost.critical
+    assert lost.debug >= 59
+    assert lost.events == sum(getattr(lost, level) for level in levels)
+    for level in levels:
+        assert kept.count(level) == 60 - getattr(lost, level)
+    assert f"{lost.debug} debug" in lost.told()
+
+
+def test_a_report_of_which_nothing_is_left_is_gone(tmp_path: Path) -> None:
+    spool = spool_at(tmp_path, max_bytes=60_000)
+    for at in range(60):
+        spool.append(float(at), report(size=5000, points=3, events=[]), {})
+    lost = spool.losses()
+    assert lost.points == 3 * lost.reports > 0
+    assert sequences(spool) == list(range(lost.reports + 1, 61))
+
+
+def test_the_bound_holds_for_what_is_on_the_disk(tmp_path: Path) -> None:
+    bound = 400_000
+    spool = spool_at(tmp_path, max_bytes=bound)
+    largest = 0
+    for at in range(400):
+        spool.append(float(at), report(size=4000 + 37 * (at % 50)), {})
+        largest = max(largest, size_on_disk(tmp_path))
+    assert bound * 0.7 < largest <= bound
+
+
+def test_what_is_under_way_is_left_alone(tmp_path: Path) -> None:
+    spool = spool_at(tmp_path, max_bytes=60_000)
+    for at in range(6):
+        spool.append(float(at), report(size=5000), {})
+    under_way = spool.oldest(2, 10**6)
+    for at in range(6, 40):
+        spool.append(float(at), report(size=5000), {})
+    assert [stored.json() for stored in spool.oldest(2, 10**6)] == [
+        stored.json() for stored in under_way
+    ]
+    spool.acknowledge([stored.sequence for stored in under_way])
+    spool.release()
+    lost, said = spool.losses(), contents(spool)
+    assert lost.points + sum(len(report.get("points", [])) for report in said) == 3 * 38
+
+
+def test_specs_that_are_dropped_are_asked_for_again(tmp_path: Path) -> None:
+    spool = spool_at(tmp_path, max_bytes=60_000)
+    spool.append(0.0, lambda sequence: ({"specs": {"kernel": noise(3000)}, "points": []}, 1, 0), {})
+    assert not spool.specs_lost
+    for at in range(40):
+        spool.append(float(at), report(size=5000), {})
+    assert spool.specs_lost
 
 
 def test_the_counted_size_is_the_stored_size(tmp_path: Path) -> None:
@@ -99,18 +179,26 @@ def test_what_is_too_old_is_dropped(tmp_path: Path) -> None:
     assert sequences(spool) == [2, 3]
 
 
-def test_drops_are_told_once(tmp_path: Path) -> None:
-    spool = spool_at(tmp_path, max_bytes=10_000)
-    for at in range(5):
-        spool.append(100.0 + at, report(size=4000), {})
-    untold = spool.untold_losses()
-    assert untold is not None
-    lost, since, until = untold
-    assert (since, until) == (100.0, 100.0 + lost.reports - 1)
-    spool.append(200.0, report(size=1), {}, told=lost)
-    told_again = spool.untold_losses()
-    assert told_again is None or told_again[1] > until
-    assert spool.losses().reports >= lost.reports
+def test_drops_are_told_once_and_exactly(tmp_path: Path) -> None:
+    spool = spool_at(tmp_path, max_bytes=30_000)
+    told = Losses()
+    for at in range(40):
+        untold = spool.untold_losses()
+        if untold is not None:
+            lost, since, until = untold
+            assert 100.0 <= since <= until < 100.0 + at
+            told = Losses(
+                **{
+                    name: number + getattr(told, name)
+                    for name, number in dataclasses.asdict(lost).items()
+                }
+            )
+        spool.append(100.0 + at, report(size=4000), {}, told=untold[0] if untold else None)
+    last = spool.untold_losses()
+    assert spool.losses().points > told.points > 0
+    assert last is not None
+    assert told.points + last[0].points == spool.losses().points
+    assert told.events + last[0].events == spool.losses().events
 
 
 @pytest.mark.parametrize("damage", ["not a database", "torn"])
@@ -129,8 +217,30 @@ def test_a_damaged_file_is_set_aside_and_a_new_epoch_begins(tmp_path: Path, dama
     again = spool_at(tmp_path)
     assert again.began_anew
     assert again.epoch != spool.epoch
-    assert again.append(1.0, report(), {}) == 1
+    assert again.append(1.0, report(), {}) not in range(1, 1 + again.saved)
     assert len(list(tmp_path.glob("spool.db.damaged-*"))) == 1
+
+
+def test_what_a_damaged_file_still_holds_is_saved(tmp_path: Path) -> None:
+    spool = spool_at(tmp_path)
+    for at in range(200):
+        spool.append(float(at), report(size=3000), {f"file:{at}": "10"})
+    spool.acknowledge([1, 2, 3])
+    before = {stored.sequence: stored.json() for stored in spool.oldest(1000, 10**9)}
+    positions = spool.positions()
+    spool.close()
+    with (tmp_path / "spool.db").open("r+b") as file:
+        file.seek(300_000)
+        file.write(os.urandom(50_000))
+    again = spool_at(tmp_path)
+    assert again.began_anew
+    after = {stored.sequence: stored.json() for stored in again.oldest(1000, 10**9)}
+    assert again.saved == len(after)
+    assert 150 < len(after) < 197
+    assert all(before[sequence] == text for sequence, text in after.items())
+    assert again.positions().items() <= positions.items()
+    assert again.sent() == 3
+    assert again.append(1.0, report(), {}) == 201
 
 
 def test_a_directory_that_cannot_be_used_is_said(tmp_path: Path) -> None:
