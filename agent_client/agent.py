@@ -230,7 +230,8 @@ class Agent:
         deadline = began + self.config.interval * (_SHARE_COLLECTING + _SHARE_READING)
         facts = self._changed_specs(at)
         poll = self.tailer.poll(at, EVENTS_PER_REPORT, _READ_PER_REPORT)
-        untold = self.spool.untold_losses()
+        # While the server is away more may follow, and what tells of it would wait with the rest.
+        untold = self.spool.untold_losses() if self.sender.delivers else None
         changes = self.discovery.changes if self.discovery is not None else ()
         own_events = self._own_events(at, untold) + [
             Entry(at, change.level, change.text, change.service, "sentinella.discovery")

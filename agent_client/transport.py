@@ -351,6 +351,11 @@ class Sender:
         self.state.last_error = text
         self.state.last_error_at = time.time()
 
+    @property
+    def delivers(self) -> bool:
+        """The last request was answered as it should be."""
+        return not self._failed_in_a_row and self.state.last_success_at is not None
+
     def seconds_to_retry(self) -> float | None:
         """How long until a failed request is due again; None where none failed."""
         if not self._failed_in_a_row:

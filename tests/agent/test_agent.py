@@ -206,10 +206,12 @@ def test_the_points_of_an_outage_arrive_afterwards_the_current_report_first(
 def test_a_spool_that_was_too_small_says_exactly_what_it_dropped(
     make_config: Callable[..., Config], server: ReportServer
 ) -> None:
-    agent = Agent(make_config(server.url, extra="[spool]\nmax_size = '4K'\n"))
-    for _ in range(20):
+    agent = Agent(make_config(server.url, extra="[spool]\nmax_size = '32K'\n"))
+    for _ in range(60):
         agent.cycle()
+    agent.sender.work(None, 10)
     lost = agent.spool.losses()
+    agent.cycle()
     agent.cycle()
     agent.sender.work(None, 10)
     agent.close()
@@ -218,7 +220,9 @@ def test_a_spool_that_was_too_small_says_exactly_what_it_dropped(
     assert lost.reports > 0
     assert fields["dropped_reports"] == lost.reports
     assert fields["dropped_points"] == lost.points
-    assert any("reports of" in text and "were dropped" in text for text in server.messages())
+    (told,) = [text for text in server.messages() if "were dropped" in text]
+    assert f"{lost.points} points" in told
+    assert f"{lost.reports} reports as a whole" in told
 
 
 def test_a_damaged_spool_costs_its_content_and_not_the_agent(
@@ -256,7 +260,7 @@ def test_log_positions_outlive_a_spool_that_began_anew(
     agent.cycle()
     agent.sender.work(None, 10)
     agent.close()
-    assert [text for text in server.messages() if "spool" not in text] == ["two"]
+    assert [text for text in server.messages() if "spool" not in text] == ["one", "two"]
 
 
 def test_status_says_what_it_sees_what_it_sent_and_what_waits(
