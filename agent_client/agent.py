@@ -233,9 +233,13 @@ class Agent:
         # While the server is away more may follow, and what tells of it would wait with the rest.
         untold = self.spool.untold_losses() if self.sender.delivers else None
         changes = self.discovery.changes if self.discovery is not None else ()
-        own_events = self._own_events(at, untold) + [
+        own_events = self._own_events(at, untold)
+        own_events += [
             Entry(at, change.level, change.text, change.service, "sentinella.discovery")
             for change in changes
+        ]
+        own_events += [
+            Entry(at, news.level, news.text, news.service, news.topic) for news in points.news
         ]
         entries = own_events + poll.entries
         self._current = self._append(

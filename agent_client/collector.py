@@ -23,11 +23,22 @@ Number = Union[int, float]
 _REPEAT_WARNING_EVERY = 3600.0
 
 
+@dataclasses.dataclass(frozen=True)
+class News:
+    """Something that a collector saw happen, for the log of events."""
+
+    level: str
+    text: str
+    service: str = "sentinella"
+    topic: str = "sentinella"
+
+
 class Points:
     """What one collector measured in one cycle; bytes, seconds, percent 0 to 100."""
 
     def __init__(self) -> None:
         self.points: list[Point] = []
+        self.news: list[News] = []
         self.services: list[ServiceState] = []
         self.warnings: list[str] = []
 
@@ -39,7 +50,7 @@ class Points:
     ) -> None:
         """Add one point; a field that is None or not finite is left out, an empty point too."""
         finite = {
-            name: value
+            name: int(value) if isinstance(value, bool) else value
             for name, value in fields.items()
             if value is not None and math.isfinite(value)
         }
@@ -49,6 +60,10 @@ class Points:
     def add_service(self, state: ServiceState) -> None:
         """Add the state of one watched service."""
         self.services.append(state)
+
+    def tell(self, news: News) -> None:
+        """Add an event."""
+        self.news.append(news)
 
     def warn(self, text: str) -> None:
         """Say that a part could not be measured; the rest of the collector counts."""
@@ -136,6 +151,7 @@ class Panel:
                 self._failed(collector, f"{len(part.points) - room} points over the limit left out")
             everything.points.extend(part.points[:room])
             everything.services.extend(part.services)
+            everything.news.extend(part.news)
         return everything
 
     def _run(self, collector: Collector, seconds: float) -> Points:

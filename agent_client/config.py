@@ -18,8 +18,9 @@ import uuid
 from typing import Any, Mapping, Pattern, Sequence
 from urllib.parse import quote, unquote, urlsplit
 
-from agent_client import original, toml_edit
+from agent_client import original, packs, toml_edit
 from agent_client.logformats import FORMATS
+from agent_client.packs import Packs
 from agent_client.wire import LEVELS
 
 if sys.version_info >= (3, 11):
@@ -44,7 +45,7 @@ _FLAGS = {"true": True, "yes": True, "on": True, "1": True,
           "false": False, "no": False, "off": False, "0": False}  # fmt: skip
 _TABLES = (
     "agent", "spool", "collectors", "services", "logs", "levels", "drop", "masking", "openstack",
-    "plugins",
+    "plugins", *packs.SECTIONS,
 )  # fmt: skip
 
 
@@ -167,6 +168,7 @@ class Config:
     drops: tuple[Drop, ...] = ()
     masking: Masking = Masking()
     openstack: OpenStack = OpenStack()
+    packs: Packs = dataclasses.field(default_factory=Packs)
     #: Module name to the plugin functions in it that run.
     plugins: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     #: Directories that hold plugins' modules, the first first.
@@ -422,6 +424,7 @@ def _config(document: Mapping[str, Any], environ: Mapping[str, str], warnings: l
         collectors=_collectors(document.get("collectors", {})),
         drops=_drops(document.get("drop", [])),
         masking=_masking(document.get("masking", {})),
+        packs=packs.read(document, _Table, environ, warnings),
         openstack=_openstack(document.get("openstack", {}), environ, warnings),
         plugins=_plugins(document.get("plugins", {})),
         plugin_paths=agent.words("plugin_paths") or PLUGIN_PATHS,

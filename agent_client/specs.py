@@ -10,6 +10,7 @@ from typing import Any
 import psutil
 
 from agent_client.collectors.disk_io import volume_name
+from agent_client.hardware import hardware
 from agent_client.wire import VERSION
 
 _NO_STORAGE = ("loop", "ram", "zram", "dm-", "md", "sr", "fd", "nbd")
@@ -31,6 +32,7 @@ def specs() -> dict[str, Any]:
         "memory": {"total": psutil.virtual_memory().total},
         "swap": {"total": psutil.swap_memory().total},
         "storage": _storage(),
+        "hardware": hardware(),
         "boot_at": round(psutil.boot_time()),
         "agent_version": VERSION,
         "python": platform.python_version(),

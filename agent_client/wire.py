@@ -16,6 +16,7 @@ REPORTS_PATH = "/api/v1/reports"
 ENROL_PATH = "/api/v1/enrol"
 SERVER_PATH = "/api/v1/servers/self"
 SUPPRESSION_PATH = "/api/v1/servers/self/suppression"
+LEASE_PATH = "/api/v1/lease"
 
 #: Log levels, worst first. Everything else an agent reads is mapped onto one of them.
 LEVELS = ("critical", "error", "warning", "info", "debug")

@@ -152,6 +152,20 @@ class Suppression(models.Model):
         return f"{self.kind} of {self.server}"
 
 
+class Lease(models.Model):
+    """The right of one agent to ask one cloud's APIs, until it ends."""
+
+    cloud = models.CharField(max_length=300, unique=True, help_text="The identity URL.")
+    holder = models.UUIDField(help_text="The agent's id; its server may not have reported yet.")
+    until = models.DateTimeField()
+
+    class Meta:
+        ordering = ["cloud"]
+
+    def __str__(self) -> str:
+        return self.cloud
+
+
 def seen_long_ago(server: Server, received_at: datetime | None, now: datetime) -> bool:
     """Whether the server has been quiet for longer than its interval allows."""
     return received_at is None or now - received_at > server.silent_after

@@ -3,10 +3,12 @@
 from django.urls import path
 
 from clouds import views
+from clouds.api.leases import LeaseView
 from clouds.api.own import OwnStateView, OwnSuppressionEndView, OwnSuppressionView
 
 urlpatterns = [
     path("api/v1/servers/self", OwnStateView.as_view(), name="api-own-server"),
+    path("api/v1/lease", LeaseView.as_view(), name="api-lease"),
     path(
         "api/v1/servers/self/suppression",
         OwnSuppressionView.as_view(),

@@ -78,6 +78,7 @@ PUBLIC = {
     "api/v1/reports": "by key",
     "api/v1/enrol": "by token",
     "api/v1/servers/self": "by the key of that very server",
+    "api/v1/lease": "by key",
     "metrics": "by key",
     "logs": "by key",
     "plugins/download/": "by key",
