@@ -86,6 +86,7 @@ class Agent:
             [kind(config) for kind in COLLECTORS if config.collectors.get(kind.name, True)]
             + [self._own]
         )
+        self._own.collectors = self.panel.states
         self.discovery = next(
             (one.discovery for one in self.panel.collectors if isinstance(one, Service)), None
         )

@@ -19,6 +19,7 @@ import pytest
 
 from agent_client import cli
 from agent_client.agent import Agent
+from agent_client.collectors import COLLECTORS
 from agent_client.config import Config
 from agent_client.discovery.host import Host
 from agent_client.spool import peek
@@ -81,6 +82,12 @@ def test_one_report_says_all_about_this_host(
     assert {point["measurement"] for point in report["points"]} >= {
         "cpu", "load", "memory", "swap", "agent",
     }  # fmt: skip
+    told = {
+        point["tags"]["collector"]
+        for point in report["points"]
+        if point["measurement"] == "agent_collector"
+    }
+    assert told == {kind.name for kind in COLLECTORS}, "how each collector fares"
     assert [event["message"] for event in report["events"]] == ["it broke"]
     assert report["services"][0]["state"] == "down"
     assert report["specs"]["kernel"] == os.uname().release
