@@ -115,6 +115,15 @@ class Answer:
     accepted: int
     duplicates: int = 0
     rejected: list[Reject] = dataclasses.field(default_factory=list)
+    #: What the agent is asked for: version, interval, levels, levels_until, collectors.
+    settings: dict[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The answer as plain JSON values; `settings` only where something is asked for."""
+        plain = dataclasses.asdict(self)
+        if self.settings is None:
+            del plain["settings"]
+        return plain
 
 
 def _without_empty(value: Any) -> Any:

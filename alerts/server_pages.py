@@ -240,7 +240,7 @@ def _gauges(newest: metrics.Latest) -> dict[str, float]:
 
 @require_GET
 def server(request: TenantRequest, pk: int) -> HttpResponse:
-    row = fetch(request, Server.objects.select_related("group"), pk=pk)
+    row = fetch(request, Server.objects.select_related("group", "agent_settings"), pk=pk)
     tab = request.GET.get("tab", "overview")
     if tab not in TABS:
         raise NotFound
@@ -256,6 +256,7 @@ def server(request: TenantRequest, pk: int) -> HttpResponse:
         last="clouds/_last_alerts.html",
         alerts="alerts/_alerts.html",
         agent="clouds/_agent.html",
+        settings="clouds/_agent_settings.html",
     )
     if template == "clouds/_vitals.html":
         context |= {"now": _now(request.tenant.pk, row)}
@@ -271,6 +272,8 @@ def server(request: TenantRequest, pk: int) -> HttpResponse:
         context |= {
             "agent": agents.health(request.tenant.pk, pk),
             "offered": agents.offered(row.agent_version),
+            "settings": getattr(row, "agent_settings", None),
+            "applied": row.specs.get("settings") or {},
             "vitals": _lanes(row, span, AGENT_CHARTS),
         }
     elif tab == "logs":

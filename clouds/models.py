@@ -166,6 +166,32 @@ class Lease(models.Model):
         return self.cloud
 
 
+class AgentSettings(models.Model):
+    """What a server's agent is asked to do otherwise than its own configuration says.
+
+    It does so only where that configuration consents; what it applied, it says in its specs.
+    """
+
+    server = models.OneToOneField(Server, on_delete=models.CASCADE, related_name="agent_settings")
+    version = models.PositiveIntegerField(default=1, help_text="One more with each change.")
+    interval = models.PositiveIntegerField(
+        null=True, blank=True, help_text="Seconds between reports; empty: as configured."
+    )
+    levels = models.JSONField(
+        default=dict, blank=True, help_text="Least level sent by service; `default`: all others."
+    )
+    levels_until = models.DateTimeField(
+        null=True, blank=True, help_text="Afterwards levels are as configured; empty: for good."
+    )
+    collectors = models.JSONField(
+        default=dict, blank=True, help_text="Collectors switched off (false) or on (true)."
+    )
+    changed_at = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return f"settings {self.version} of {self.server}"
+
+
 def seen_long_ago(server: Server, received_at: datetime | None, now: datetime) -> bool:
     """Whether the server has been quiet for longer than its interval allows."""
     return received_at is None or now - received_at > server.silent_after

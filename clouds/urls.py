@@ -5,4 +5,7 @@ from django.urls import path
 
 from clouds import views
 
-urlpatterns = [path("servers/add/", views.add_server, name="add-server")]
+urlpatterns = [
+    path("servers/add/", views.add_server, name="add-server"),
+    path("servers/<int:pk>/agent/", views.agent_settings, name="agent-settings"),
+]

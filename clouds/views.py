@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.contrib import messages
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
@@ -16,6 +18,9 @@ from accounts.access import TenantRequest, audit, fetch, permit
 from accounts.models import Key, Role
 from agent_client.wire import VERSION
 from clouds import install, queries
+from clouds.agent_settings import change
+from clouds.forms import AgentSettingsForm
+from clouds.models import Server
 from sentinel_site.kit.problems import NotFound
 
 
@@ -80,3 +85,23 @@ def install_file(request: HttpRequest, name: str) -> HttpResponse:
             return HttpResponse(offer.content(), content_type="application/octet-stream")
     offered = ", ".join(offer.name for offer in install.offers())
     raise NotFound(f"There is no such file here; offered are {offered}.")
+
+
+@require_http_methods(["GET", "POST"])
+def agent_settings(request: TenantRequest, pk: int) -> HttpResponse:
+    """What the server's agent is asked for: the form of its agent tab, and where it goes."""
+    row = fetch(request, Server.objects.select_related("agent_settings"), Role.MEMBER, pk=pk)
+    now = timezone.now()
+    form = (
+        AgentSettingsForm(request.POST)
+        if request.method == "POST"
+        else AgentSettingsForm.of(getattr(row, "agent_settings", None), now)
+    )
+    if request.method == "POST" and form.is_valid():
+        change(request.access, row, form.wanted(now), now)
+        messages.success(request, f"{row.host} is asked for it with its next report.")
+        return redirect(f"{reverse('clouds:server', args=[row.pk])}?tab=agent")
+    context = {"server": row, "form": form}
+    return render(
+        request, "clouds/agent_settings.html", context, status=422 if form.errors else 200
+    )

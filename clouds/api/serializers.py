@@ -8,7 +8,7 @@ from django.utils import timezone
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from clouds.models import CloudGroup, Server, Service, Suppression
+from clouds.models import AgentSettings, CloudGroup, Server, Service, Suppression
 from clouds.suppression import active_for
 
 
@@ -76,3 +76,32 @@ class ServerDetailSerializer(ServerSerializer):
     def get_suppression(self, server: Server) -> dict[str, Any] | None:
         holds = active_for([server.pk], timezone.now()).get(server.pk)
         return dict(SuppressionSerializer(holds).data) if holds else None
+
+
+class AgentSettingsSerializer(serializers.ModelSerializer[AgentSettings]):
+    """What a server's agent is asked for; what is empty stays as configured there."""
+
+    interval = serializers.IntegerField(allow_null=True, required=False)
+    levels = serializers.DictField(child=serializers.CharField(), required=False)
+    collectors = serializers.DictField(child=serializers.BooleanField(), required=False)
+    applied = serializers.SerializerMethodField(
+        help_text="The version that the agent says it works with; null: none."
+    )
+
+    class Meta:
+        model = AgentSettings
+        fields = [
+            "version",
+            "interval",
+            "levels",
+            "levels_until",
+            "collectors",
+            "changed_at",
+            "applied",
+        ]
+        read_only_fields = ["version", "changed_at"]
+
+    def get_applied(self, row: AgentSettings) -> int | None:
+        said = row.server.specs.get("settings")
+        version = said.get("version") if isinstance(said, dict) else None
+        return version if isinstance(version, int) else None

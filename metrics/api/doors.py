@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from django.utils import timezone
@@ -90,7 +89,7 @@ class ReportsView(Door):
             self.body(request),
             timezone.now(),
         )
-        return Response(asdict(answer))
+        return Response(answer.to_json())
 
 
 class EnrolView(Door):

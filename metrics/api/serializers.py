@@ -81,6 +81,11 @@ class AnswerSerializer(serializers.Serializer[Any]):
     accepted = serializers.IntegerField()
     duplicates = serializers.IntegerField()
     rejected = RejectSerializer(many=True)
+    settings = serializers.DictField(
+        required=False,
+        help_text="What the agent is asked for, where its own configuration consents: version,"
+        " interval (seconds), levels by service, levels_until (Unix seconds), collectors.",
+    )
 
 
 class EnrolSerializer(serializers.Serializer[Any]):

@@ -5,6 +5,7 @@ The DRF views call these; so can a smaller handler beside Django.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -13,6 +14,7 @@ from accounts import keys
 from accounts.keys import KeyHolder, UnknownKey, WrongScope
 from accounts.models import Key
 from agent_client import wire
+from clouds import agent_settings
 from metrics import ingest, knocks
 from metrics.batch import Batch, clean
 from metrics.doors import body as body_of
@@ -49,6 +51,9 @@ def reports(authorization: str, encoding: str, body: bytes, now: datetime) -> wi
     answer = ingest.accept(Holder(holder.tenant_id, holder.schema_name), batch)
     with database_or_unavailable():
         keys.note_use(holder, now)
+        agents = {report.agent for report in batch.reports}
+        if len(agents) == 1 and (agent := agents.pop()) is not None:
+            answer = replace(answer, settings=agent_settings.for_agent(holder.schema_name, agent))
     return answer
 
 

@@ -1,0 +1,110 @@
+"""Forms of what is watched."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django import forms
+from django.utils import timezone
+
+from agent_client.wire import LEVELS
+from clouds.agent_settings import LONGEST, SHORTEST, Wanted
+from clouds.models import AgentSettings
+
+SPANS = (
+    ("", "for good"),
+    ("1800", "for 30 min"),
+    ("7200", "for 2 h"),
+    ("86400", "for 1 day"),
+)
+
+
+class LevelsField(forms.CharField):
+    """Levels as `default=warning, nova-api=info`; a level alone is the default."""
+
+    def to_python(self, value: Any) -> Any:
+        found = {}
+        for part in (super().to_python(value) or "").split(","):
+            name, equals, level = (word.strip() for word in part.partition("="))
+            if not equals:
+                name, level = "default", name
+            if level:
+                found[name] = level.lower()
+        return found
+
+    def prepare_value(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return ", ".join(f"{name}={level}" for name, level in value.items())
+        return value
+
+
+class SwitchesField(forms.CharField):
+    """Collectors that are off, by name, separated by commas; `+name` is one that is on."""
+
+    def to_python(self, value: Any) -> Any:
+        names = (part.strip() for part in (super().to_python(value) or "").split(","))
+        return {name.lstrip("+").strip(): name.startswith("+") for name in names if name}
+
+    def prepare_value(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return ", ".join(f"+{name}" if on else name for name, on in value.items())
+        return value
+
+
+class AgentSettingsForm(forms.Form):
+    """What a server's agent is asked for; an empty field leaves it as configured."""
+
+    interval = forms.IntegerField(
+        required=False,
+        min_value=SHORTEST,
+        max_value=LONGEST,
+        label="Seconds between reports",
+        help_text="Empty: as configured on the server.",
+    )
+    levels = LevelsField(
+        required=False,
+        max_length=2000,
+        label="Log levels",
+        help_text=f"info, or nova-api=info, default=error. One of {', '.join(LEVELS)}, and worse.",
+    )
+    levels_for = forms.ChoiceField(choices=SPANS, required=False, label="Those levels hold")
+    collectors = SwitchesField(
+        required=False,
+        max_length=2000,
+        label="Collectors to switch off",
+        help_text="By name: swap, network. With + in front: on, though configured off.",
+    )
+
+    @classmethod
+    def of(cls, row: AgentSettings | None, at: datetime) -> AgentSettingsForm:
+        """The form as it stands; levels that have run out are no longer in it."""
+        if row is None:
+            return cls()
+        over = row.levels_until is not None and row.levels_until <= at
+        return cls(
+            initial={
+                "interval": row.interval,
+                "levels": {} if over else row.levels,
+                "collectors": row.collectors,
+            }
+        )
+
+    def wanted(self, at: datetime) -> Wanted:
+        """What a valid form asks for."""
+        given = self.cleaned_data
+        seconds = given["levels_for"]
+        return Wanted(
+            interval=given["interval"],
+            levels=given["levels"],
+            levels_until=at + timedelta(seconds=int(seconds)) if seconds else None,
+            collectors=given["collectors"],
+        )
+
+    def clean(self) -> dict[str, Any]:
+        given: dict[str, Any] = super().clean() or {}
+        if not self.errors:
+            now = timezone.now()
+            for name, text in self.wanted(now).errors(now).items():
+                self.add_error(name if name in self.fields else "levels_for", text)
+        return given
