@@ -16,11 +16,13 @@ import time
 from typing import Any, Callable, Iterator, Mapping, Sequence
 
 from agent_client import config as configuration
-from agent_client.collector import Panel, Points, kept
+from agent_client import remote
+from agent_client.bell import Bell
+from agent_client.collector import Collector, Panel, Points, kept
 from agent_client.collectors import COLLECTORS
 from agent_client.collectors.own import Own, resident_bytes
 from agent_client.collectors.service import Service
-from agent_client.config import Config
+from agent_client.config import Config, ConfigError
 from agent_client.inbox import Inbox
 from agent_client.logreader import Entry
 from agent_client.masking import Masker, masker_of
@@ -77,7 +79,10 @@ class Agent:
     """One agent at work. Raises SpoolUnusable, OSError or ConfigError if it cannot begin."""
 
     def __init__(self, config: Config, clock: Callable[[], float] = time.time) -> None:
-        self.config = config
+        #: As it is configured here, before the server's settings.
+        self._configured = config
+        self.settings = remote.load(config.state_dir) if config.remote else None
+        self.config = config = remote.applied(config, self.settings, clock())
         self._clock = clock
         self.id = configuration.agent_id(config.state_dir)
         self.spool = Spool(config.state_dir, config.spool_max_bytes, config.spool_max_age)
@@ -87,14 +92,11 @@ class Agent:
             + [self._own]
         )
         self._own.collectors = self.panel.states
-        self.discovery = next(
-            (one.discovery for one in self.panel.collectors if isinstance(one, Service)), None
-        )
-        if self.discovery is not None:
-            self.discovery.remember = True
+        self._find_discovery()
         self._followed = config.logs
         self.tailer = Tailer(config.logs, self.spool.positions())
         self.sender = Sender(config, self.spool)
+        self.sender.on_settings = self._hear_settings
         self._mask = masker_of(config)
         self._specs: dict[str, Any] | None = None
         self._host_facts: dict[str, Any] = {}
@@ -104,44 +106,157 @@ class Agent:
         self._last_points = 0
         self._last_cycle_at: float | None = None
         self._problem = ""
+        self._config_problem = ""
+        self._settings_problem = ""
+        #: Settings that the sender brought and the loop has not looked at yet.
+        self._asked_for: object = None
+        self._news: list[Entry] = []
+        self._bell = Bell()
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._current: int | None = None
 
     # The loop
 
-    def run(self) -> None:
-        """Work until SIGTERM or SIGINT; what was seen until then is in the spool."""
+    def run(self, load: Callable[[], Config] | None = None) -> None:
+        """Work until SIGTERM or SIGINT; what was seen until then is in the spool.
+
+        On SIGHUP `load` is asked for the configuration anew.
+        """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._asked_to_stop)
+        if load is not None:
+            signal.signal(signal.SIGHUP, self._bell.ring_for_reload)
         sending = threading.Thread(target=self._keep_sending, name="send", daemon=True)
         sending.start()
         log.info(
             "agent %s of %s reports to %s every %g s",
             self.id, self.config.hostname, self.config.server, self.config.interval,
         )  # fmt: skip
-        self._stop.wait(_BASELINE_SECONDS)
+        self._bell.wait(_BASELINE_SECONDS)
         inbox = self._listen()
         interval = self.config.interval
-        began = time.monotonic()
         # The first report goes at once, the second somewhere in the interval: agents that were
         # started together do not report together. From then on the schedule is fixed.
-        due = began + random.uniform(interval / 2, interval)  # noqa: S311
+        due = time.monotonic() + random.uniform(interval / 2, interval)  # noqa: S311
         while not self._stop.is_set():
             self.cycle()
             self._wake.set()
-            now = time.monotonic()
-            if now > due:
-                missed = int((now - due) // interval) + 1
-                log.warning("a cycle took too long: %d left out", missed)
-                due += missed * interval
-            self._stop.wait(due - now)
-            due += interval
+            due = self._sleep_until(due, load)
             if self.sender.stuck_for() > _LONGEST_REQUEST:
                 self.sender.abort()
         if inbox is not None:
             inbox.close()
         self.close(sending)
+
+    def _sleep_until(self, due: float, load: Callable[[], Config] | None) -> float:
+        """Sleep until the cycle that is due; returns when the one after it is.
+
+        What is configured or asked for meanwhile counts at once; a shorter interval does, too.
+        """
+        now = time.monotonic()
+        if now > due:
+            missed = int((now - due) // self.config.interval) + 1
+            log.warning("a cycle took too long: %d left out", missed)
+            due += missed * self.config.interval
+        while not self._stop.is_set():
+            if load is not None and self._bell.reload_wanted():
+                self._reload(load)
+            self._settle_settings()
+            due = min(due, time.monotonic() + self.config.interval)
+            left = due - time.monotonic()
+            if left <= 0:
+                break
+            self._bell.wait(left)
+        return due + self.config.interval
+
+    # Configuration while it runs
+
+    def _reload(self, load: Callable[[], Config]) -> None:
+        """Read the configuration again; one that cannot be used leaves the old one at work."""
+        try:
+            config = load()
+            if os.path.abspath(config.state_dir) != os.path.abspath(self.config.state_dir):
+                raise ConfigError("state_dir cannot change while the agent runs: restart it")
+            if not config.server or not config.key:
+                raise ConfigError("no server or no key is configured")
+        except ConfigError as error:
+            self._config_problem = f"the configuration is not used, the old one goes on: {error}"
+            log.error("%s", self._config_problem)
+            self._tell("warning", self._config_problem)
+            return
+        self._config_problem = ""
+        if config.remote and not self._configured.remote:
+            self.settings = remote.load(config.state_dir)
+        self._configured = config
+        for warning in config.warnings:
+            log.warning("%s", warning)
+        self._use(remote.applied(config, self.settings, self._clock()))
+        log.info("the configuration was read again")
+        self._tell("info", "the configuration was read again")
+
+    def _hear_settings(self, said: object) -> None:
+        """The sender's thread brings what the server asks for; the loop looks at it."""
+        if self._configured.remote:
+            self._asked_for = said
+            self._bell.ring()
+
+    def _settle_settings(self) -> None:
+        """Take up what the server asks for, and end what it asked for until now."""
+        asked, self._asked_for = self._asked_for, None
+        if asked is not None and self._configured.remote:
+            try:
+                settings = remote.parse(asked)
+                if settings != self.settings:
+                    remote.store(self.config.state_dir, settings)
+                    self.settings = settings
+                    log.info("settings %d of the server are taken up", settings.version)
+                    self._tell("info", f"settings {settings.version} of the server are taken up")
+                self._settings_problem = ""
+            except (ValueError, OSError) as error:
+                if str(error) != self._settings_problem:
+                    log.warning("settings of the server are not taken: %s", error)
+                self._settings_problem = str(error)
+        config = remote.applied(self._configured, self.settings, self._clock())
+        if config != self.config:
+            self._use(config)
+
+    def _use(self, config: Config) -> None:
+        """Work with this configuration from now on; no baseline, position or report is lost."""
+        self.config = config
+        self.spool.max_bytes, self.spool.max_age = config.spool_max_bytes, config.spool_max_age
+        running = {one.name: one for one in self.panel.collectors}
+        wanted: list[Collector] = []
+        for kind in COLLECTORS:
+            if config.collectors.get(kind.name, True):
+                known = running.get(kind.name)
+                if known is None:
+                    known = kind(config)
+                else:
+                    known.reconfigure(config)
+                wanted.append(known)
+        self._own.reconfigure(config)
+        self.panel.replace([*wanted, self._own])
+        self._find_discovery()
+        if self.discovery is None:
+            self._followed = config.logs
+            self.tailer.follow(config.logs)
+        self.sender.use(config)
+        self._wake.set()
+        self._mask = masker_of(config)
+        logging.getLogger().setLevel(config.log_level)
+
+    def _find_discovery(self) -> None:
+        """Have the discovery of the collector of services, if that is on."""
+        self.discovery = next(
+            (one.discovery for one in self.panel.collectors if isinstance(one, Service)), None
+        )
+        if self.discovery is not None:
+            self.discovery.remember = True
+
+    def _tell(self, level: str, text: str) -> None:
+        """Have the next report say it as an event."""
+        self._news.append(Entry(self._clock(), level, text, "sentinella", "sentinella.config"))
 
     def _listen(self) -> Inbox | None:
         """Take what scripts send; without it the agent goes on all the same."""
@@ -169,6 +284,7 @@ class Agent:
         if sending is None or not sending.is_alive():
             self.sender.close()
             self.spool.close()
+        self._bell.close()
         log.info("stopped")
 
     def once(self) -> bool:
@@ -182,6 +298,7 @@ class Agent:
 
     def _asked_to_stop(self, number: int, frame: object) -> None:
         self._stop.set()
+        self._bell.ring()
 
     def _keep_sending(self) -> None:
         while not self.sender.stop.is_set():
@@ -207,6 +324,7 @@ class Agent:
         """Collect, read logs, and store both; failures are logged and shown in the status."""
         began = time.monotonic()
         at = self._clock()
+        self._settle_settings()
         points = self.panel.collect(self.config.interval * _SHARE_COLLECTING)
         points.points = kept(self.config.drops, points.points)
         if self.discovery is not None and self.discovery.sources != self._followed:
@@ -242,11 +360,14 @@ class Agent:
         own_events += [
             Entry(at, news.level, news.text, news.service, news.topic) for news in points.news
         ]
+        told = len(self._news)
+        own_events += self._news[:told]
         entries = own_events + poll.entries
         self._current = self._append(
             at, points, entries, facts, poll.changes, untold[0] if untold else None
         )
         self.spool.began_anew = False
+        del self._news[:told]
         if self.discovery is not None:
             self.discovery.told(len(changes))
         self.tailer.accept(poll)
@@ -331,6 +452,7 @@ class Agent:
                 log.warning("specs: %s", error)
         found = self.discovery.facts() if self.discovery is not None else {}
         now = {**self._host_facts, **found}
+        now["settings"] = remote.described(self.config, self.settings, self._settings_problem)
         if now == self._specs:
             return None
         self._specs = now
@@ -366,7 +488,8 @@ class Agent:
             "cycle_seconds": round(self._own.cycle_seconds, 4),
             "points": self._last_points,
             "memory": resident_bytes(),
-            "problem": self._mask(self._problem),
+            "problem": self._mask(self._problem or self._config_problem),
+            "settings": self.settings.version if self.settings and self.config.remote else None,
             "warnings": list(self.config.warnings),
             "collectors": [dataclasses.asdict(state) for state in self.panel.states.values()],
             "logs": [dataclasses.asdict(state) for state in self.tailer.states.values()],

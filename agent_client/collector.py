@@ -106,6 +106,10 @@ class Collector:
         """Add what is measured now."""
         raise NotImplementedError
 
+    def reconfigure(self, config: Config) -> None:
+        """Go on with this configuration; what was measured before still counts."""
+        self.config = config
+
 
 @dataclasses.dataclass
 class CollectorState:
@@ -139,6 +143,16 @@ class Panel:
         """Level and text of what is to be told of collectors that fail or work again, once."""
         news, self._news = self._news, []
         return news
+
+    def replace(self, collectors: Sequence[Collector]) -> None:
+        """Go on with these; those that stay keep how they fared."""
+        self.collectors = tuple(collectors)
+        fared = dict(self.states)
+        self.states.clear()
+        for collector in collectors:
+            self.states[collector.name] = fared.get(collector.name) or CollectorState(
+                collector.name
+            )
 
     def collect(self, seconds: float) -> Points:
         """Run every collector once, all together within `seconds`."""

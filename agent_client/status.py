@@ -65,6 +65,8 @@ def told(status: dict[str, Any], now: float) -> str:
             f"seen      {status['points']} points, {_ago(status.get('last_cycle_at'), now)}, "
             f"in {status['cycle_seconds']:.2f} s"
         )
+    if status.get("settings"):
+        lines.append(f"settings  version {status['settings']} of the server")
     sending = status.get("sending") or {}
     if sending or "sent" in status:
         lines.append(

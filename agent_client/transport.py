@@ -235,8 +235,24 @@ class Sender:
         self._draw = draw
         self._not_before = 0.0
         self._failed_in_a_row = 0
+        self._next_config: Config | None = None
         self.state = SendState()
         self.stop = threading.Event()
+        #: Told what the server asks this agent for, with each answer that has it.
+        self.on_settings: Callable[[object], None] = lambda said: None
+
+    def use(self, config: Config) -> None:
+        """Send with this configuration from the next `work` on. From any thread."""
+        self._next_config = config
+
+    def _take_up(self) -> None:
+        """Another server, key or way may work at once where the old one did not."""
+        config, self._next_config = self._next_config, None
+        if config is not None and config != self._config:
+            self._config = config
+            self._client.close()
+            self._client = Client(config)
+            self._not_before = 0.0
 
     def work(self, current: int | None, seconds: float) -> None:
         """Send the report `current`, then the oldest while `seconds` last.
@@ -244,6 +260,7 @@ class Sender:
         Nothing is sent before the time that an earlier failure set. Never raises on what the
         network or the server does; raises SpoolCorrupt and SpoolUnusable.
         """
+        self._take_up()
         if not self._config.server or not self._config.key or self._clock() < self._not_before:
             return
         deadline = self._clock() + seconds
@@ -282,7 +299,7 @@ class Sender:
                 status, content = self._client.post(
                     REPORTS_PATH, body, self._config.key, gzipped=True
                 )
-                rejected = _accepted(status, content)
+                answer = _accepted(status, content)
             except Refused as refusal:
                 if not self._is_their_fault(refusal):
                     self._wait(refusal)
@@ -298,10 +315,13 @@ class Sender:
             except OSError as error:
                 self._wait(error)
                 return False
+            rejected = answer["rejected"]
             self._spool.acknowledge(
                 [stored.sequence for stored in part], len(rejected), part[0].epoch
             )
             self._succeeded(rejected)
+            if answer.get("settings") is not None:
+                self.on_settings(answer["settings"])
         return True
 
     @staticmethod
@@ -408,8 +428,8 @@ def _gzipped(batch: Sequence[Stored]) -> bytes:
     return b"".join(packed)
 
 
-def _accepted(status: int, content: bytes) -> list[Any]:
-    """The rejects of a 2xx. Raises Refused where it is not the product that answered.
+def _accepted(status: int, content: bytes) -> dict[str, Any]:
+    """The answer of a 2xx. Raises Refused where it is not the product that answered.
 
     A captive portal's friendly 200 must not empty the spool.
     """
@@ -419,5 +439,6 @@ def _accepted(status: int, content: bytes) -> list[Any]:
         answer = None
     if not isinstance(answer, dict) or not isinstance(answer.get("accepted"), int):
         raise Refused(502, f"a {status} that is no Sentinella server's")
-    rejected = answer.get("rejected")
-    return rejected if isinstance(rejected, list) else []
+    if not isinstance(answer.get("rejected"), list):
+        answer["rejected"] = []
+    return answer

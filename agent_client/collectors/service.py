@@ -35,6 +35,10 @@ class Service(Collector):
         self._looked_at: float | None = None
         self._ports = _Ports(self.discovery)
 
+    def reconfigure(self, config: Config) -> None:
+        super().reconfigure(config)
+        self.discovery.reconfigure(config)
+
     def collect(self, points: Points) -> None:
         try:
             found = self.discovery.look()

@@ -143,6 +143,13 @@ class Discovery:
             log.warning("what has run here cannot be kept: %s", error)
         return self.found
 
+    def reconfigure(self, config: Config) -> None:
+        """Go on with this configuration; the next look is at everything."""
+        self._config = config
+        self.table = ProcessTable(self._classify, self.host.proc)
+        self._processes_at = self._everything_at = None
+        self.sources = self._log_sources()
+
     @property
     def changes(self) -> tuple[Change, ...]:
         """What happened and was not told yet, oldest first."""

@@ -36,7 +36,7 @@ def run(once: bool) -> int:
         with sole_use(config.state_dir), _pidfile(session().pidfile):
             agent = Agent(config)
             if not once:
-                agent.run()
+                agent.run(session().load)
                 return OK
             if agent.once():
                 return OK

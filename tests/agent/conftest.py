@@ -31,6 +31,8 @@ class ReportServer:
         #: Called with the parsed body; returns None to accept or (status, headers, body) to refuse.
         self.refuse: Callable[[dict[str, Any]], Any] = lambda body: None
         self.rejected: list[dict[str, Any]] = []
+        #: What agents are asked for, if anything.
+        self.settings: dict[str, Any] | None = None
         self.arrived = threading.Condition()
         outer = self
 
@@ -94,6 +96,8 @@ class ReportServer:
             self.duplicates += duplicates
             self.arrived.notify_all()
         answer = {"accepted": accepted, "duplicates": duplicates, "rejected": self.rejected}
+        if self.settings is not None:
+            answer["settings"] = self.settings
         return 200, as_json, json.dumps(answer).encode()
 
     def wait_for(self, condition: Callable[[], bool], seconds: float = 20.0) -> bool:

@@ -168,7 +168,7 @@ def test_a_revoked_key_is_refused(acme):
     assert send(text, b"[]").status_code == 200
     keys.revoke(key, timezone.now())
     keys.forget_cached()  # other processes forget within 30 s
-    assert problem(send(text, b"[]")) == (401, "unknown-key")
+    assert problem(send(text, b"[]")) == (401, "revoked-key")
 
 
 def test_a_key_that_only_reads_may_not_send(acme, read_key):
