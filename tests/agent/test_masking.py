@@ -164,9 +164,9 @@ def test_no_text_makes_masking_slow(piece: str) -> None:
         text = (piece * length)[: len(piece) * length]
         best = 1e9
         for _ in range(3):
-            began = time.perf_counter()
+            began = time.thread_time()
             own(text)
-            best = min(best, time.perf_counter() - began)
+            best = min(best, time.thread_time() - began)
         return best
 
     short, long = seconds(1000), seconds(16_000)
