@@ -70,7 +70,9 @@ def is_page(route: str) -> bool:
 
 TENANT = sorted({r for r in routes(urls.urlpatterns, "o/") if is_page(r)})
 PUBLIC = sorted({r for r in routes(urls_public.urlpatterns) if is_page(r)})
-TABS = [f"o/servers/<int:pk>/?tab={tab}" for tab in ("alerts", "vitals", "services", "logs")]
+TABS = [
+    f"o/servers/<int:pk>/?tab={tab}" for tab in ("alerts", "vitals", "services", "logs", "agent")
+]
 
 
 class Inline(HTMLParser):
