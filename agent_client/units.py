@@ -35,7 +35,8 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
         bytes="memory",
         seconds="uptime",
         count=(
-            "up workers threads descriptors restarts ports_listening ports_answering ports_silent"
+            "up down workers threads descriptors restarts"
+            " ports_listening ports_answering ports_silent"
         ),
     ),
     "pressure": _fields(percent="some_percent full_percent", seconds="some_seconds full_seconds"),

@@ -68,6 +68,29 @@ RULES: tuple[dict[str, Any], ...] = (
         "advice": "More work waits than cores can take. If processors idle, look at disk latency.",
     },
     {
+        "name": "Service down",
+        "measurement": "service",
+        "field": "down",
+        "aggregation": Rule.Aggregation.LAST,
+        "window": 5 * MINUTE,
+        "comparison": Rule.Comparison.AT_LEAST,
+        "thresholds": {"error": 1},
+        "advice": "It ran here and is gone. Read the last lines of its log, then start it: "
+        "systemctl status NAME. Is it gone for good: sentinella discover --forget NAME.",
+    },
+    {
+        "name": "Service does not answer",
+        "measurement": "service",
+        "field": "ports_silent",
+        "aggregation": Rule.Aggregation.LAST,
+        "window": 5 * MINUTE,
+        "hold": 2 * MINUTE,
+        "comparison": Rule.Comparison.AT_LEAST,
+        "thresholds": {"warning": 1},
+        "advice": "Its processes run and a port of it gives no answer: it hangs, or all its "
+        "workers are busy. Look at its log, its database and RabbitMQ before you restart it.",
+    },
+    {
         "name": "Critical log events",
         "kind": Rule.Kind.EVENT,
         "level": "critical",

@@ -23,7 +23,8 @@ class Service(Collector):
 
     `cpu_percent` is percent of one processor since the last collection; `memory` counts resident
     pages in bytes, pages that workers share once each; `uptime` is that of the oldest main process
-    in seconds; `restarts` counts since the service was found.
+    in seconds; `restarts` counts since the service was found. `down` is 1 for what ran here and is
+    gone, so not for what is only configured; rules watch it.
     """
 
     name = "service"
@@ -80,7 +81,17 @@ class Service(Collector):
                 ServiceState(service.name, service.project, service.state, detail=service.detail)
             )
             if service.state == "down":
-                points.add("service", {"up": 0, "workers": 0, "restarts": service.restarts}, tags)
+                ran = service.name in self.discovery.memory.services
+                points.add(
+                    "service",
+                    {
+                        "up": 0,
+                        "down": 1 if ran else None,
+                        "workers": 0,
+                        "restarts": service.restarts,
+                    },
+                    tags,
+                )
             return
         started = min(stat.started for stat in service.mains or service.members)
         table = self.discovery.table
@@ -108,6 +119,7 @@ class Service(Collector):
             "service",
             {
                 "up": 1,
+                "down": 0,
                 "workers": len(service.members),
                 "cpu_percent": round(100.0 * max(0.0, spent) / elapsed, 3) if elapsed else None,
                 "memory": sum(stat.memory for stat in service.members),
@@ -121,6 +133,10 @@ class Service(Collector):
             },
             tags,
         )
+
+
+def _address(listener: ports.Listener) -> tuple[str, int]:
+    return (listener.address, listener.port)
 
 
 class _Ports:
@@ -166,12 +182,10 @@ class _Ports:
             self._listening[service.name] = mine
             probe = service.kind.probe if service.kind else ""
             if probe and service.kind:
-                expected = set(service.kind.ports)
-                asked += [
-                    (service.name, one, probe)
-                    for one in mine
-                    if one.port in expected or not service.kind.openstack
-                ]
+                usual = {one for one in mine if one.port in service.kind.ports}
+                if not usual and len(mine) == 1:
+                    usual = mine  # the operator gave it another port
+                asked += [(service.name, one, probe) for one in sorted(usual, key=_address)]
         quiet = ports.silent((one, probe) for _, one, probe in asked)
         self._silent = {}
         for name, listener, _ in asked:

@@ -24,6 +24,7 @@ _LOG_OPTION = re.compile(r"--(?:log-file|logto|log_file|logto2)(?:=|$)")
 class Writer:
     """A service as far as its logs go."""
 
+    name: str
     kind: Kind
     unit: str = ""
     container: Container | None = None
@@ -58,7 +59,7 @@ def sources(
         found.setdefault((kind, pattern), LogSource(pattern, service, level, kind=kind))
 
     for writer in writers:
-        name = writer.kind.name
+        name = writer.name
         files = _files(host, writer)
         for path in files:
             add(path, name, "file")

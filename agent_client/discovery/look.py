@@ -106,6 +106,7 @@ class Discovery:
         self._everything_at: float | None = None
         self._processes_at: float | None = None
         self._versions: list[release.Version] = []
+        self._nova_manage_said: list[release.Version] = []
         self._asked: subprocess.Popen[str] | None = None
         self._asked_at: float | None = None
         self._labelled: dict[int, Known[Label]] = {}
@@ -167,7 +168,8 @@ class Discovery:
     def facts(self) -> dict[str, Any]:
         """What the host's specs say of it: role, OpenStack's release, containers."""
         facts: dict[str, Any] = {"role": self.role}
-        if self.verdict.release or self.verdict.projects:
+        # Packages alone are no cloud: something of it must run, or have run.
+        if self._has_openstack and (self.verdict.release or self.verdict.projects):
             facts["openstack"] = {
                 "release": self.verdict.release,
                 "version": self.verdict.version,
@@ -189,7 +191,9 @@ class Discovery:
                 continue
             container = self.containers.get(seen.container_id) if seen else None
             writers.append(
-                logs.Writer(found.kind, found.unit, container, seen.log_file if seen else "")
+                logs.Writer(
+                    found.name, found.kind, found.unit, container, seen.log_file if seen else ""
+                )
             )
         return self._config.logs + logs.sources(self.host, writers, self._config.levels)
 
@@ -198,7 +202,7 @@ class Discovery:
         doubts = [*self.verdict.doubts, *self.host.blind.values()]
         if self.table.incomplete:
             doubts.append(self.table.incomplete)
-        if any(f.kind and f.kind.openstack for f in self.found) and not self.verdict.release:
+        if self._has_openstack and not self.verdict.release:
             doubts.append("no package, no image and no nova-manage tells OpenStack's release")
         known = {found.unit for found in self.found}
         names = {found.name for found in self.found}
@@ -212,6 +216,10 @@ class Discovery:
                 ):
                     doubts.append(f"{unit} is enabled, but {kind.name} has not been seen running")
         return doubts
+
+    @property
+    def _has_openstack(self) -> bool:
+        return any(found.kind and found.kind.openstack for found in self.found)
 
     # Processes to services
 
@@ -245,8 +253,8 @@ class Discovery:
         found = {}
         for name, group in groups.items():
             alive = [known for known in group if known.stat.state not in DEAD_STATES]
-            kind = None if name in named else self.catalogue.kinds[name]
             if name in named or alive or name in self.memory.services:
+                kind = _kind_of(alive or group) if name in named else self.catalogue.kinds[name]
                 found[name] = self._found(name, kind, group, alive)
         return found
 
@@ -268,7 +276,7 @@ class Discovery:
     ) -> Found:
         pids = {known.stat.pid for known in alive}
         mains = [known for known in alive if known.stat.parent not in pids]
-        project = kind.project if kind else self._project_of(name)
+        project = self._project_of(name, kind)
         if not alive:
             return Found(name, project, "down", kind, detail=f"{len(group)} zombie")
         mains.sort(key=lambda known: (known.stat.started, known.stat.pid))
@@ -292,11 +300,11 @@ class Discovery:
             how=tuple(how),
         )  # fmt: skip
 
-    def _project_of(self, name: str) -> str:
+    def _project_of(self, name: str, kind: Kind | None = None) -> str:
         service = next((one for one in self._config.services if one.name == name), None)
         if service is not None and service.project:
             return service.project
-        kind = self.catalogue.kinds.get(name)
+        kind = kind or self.catalogue.kinds.get(name)
         return kind.project if kind else ""
 
     def _vanished(self, found: Mapping[str, Found]) -> bool:
@@ -368,6 +376,7 @@ class Discovery:
                 seen.name,
             )
         seen.down_since, seen.traceless, seen.project = None, 0, found.project
+        seen.kind = found.kind.name if found.kind else ""
         seen.unit = found.unit or seen.unit
         seen.container = found.container or seen.container
         first = self._labelled.get(found.mains[0].pid) if found.mains else None
@@ -388,7 +397,7 @@ class Discovery:
     def _gone(self, seen: Seen, found: Found | None, now: float) -> Found:
         if self.table.incomplete:
             return Found(
-                seen.name, seen.project, "unknown", self._kind(seen.name),
+                seen.name, seen.project, "unknown", self.catalogue.kinds.get(seen.kind),
                 detail=self.table.incomplete, unit=seen.unit, container=seen.container,
             )  # fmt: skip
         if seen.down_since is None:
@@ -400,13 +409,10 @@ class Discovery:
         if unit_state == "masked":
             detail += f", {seen.unit} is masked"
         return Found(
-            seen.name, seen.project, "down", self._kind(seen.name), detail=detail,
+            seen.name, seen.project, "down", self.catalogue.kinds.get(seen.kind), detail=detail,
             restarts=seen.restarts, unit=seen.unit, container=seen.container,
             how=(f"ran here until {_utc(seen.down_since)}",),
         )  # fmt: skip
-
-    def _kind(self, name: str) -> Kind | None:
-        return None if self._is_configured(name) else self.catalogue.kinds.get(name)
 
     def _is_configured(self, name: str) -> bool:
         return any(service.name == name for service in self._config.services)
@@ -493,7 +499,7 @@ class Discovery:
         )
         self._judge()
         has_openstack = any(one.kind and one.kind.openstack for one in found.values())
-        if has_openstack and not self.verdict.release:
+        if has_openstack and not release.judge(self._versions).release:
             self._ask_nova_manage(now)
         if due:
             self._forget_removed(now)
@@ -501,7 +507,7 @@ class Discovery:
         found.update(self._group(self._labelled))
 
     def _judge(self) -> None:
-        self.verdict = release.judge(self._versions)
+        self.verdict = release.judge([*self._versions, *self._nova_manage_said])
         before, after = self.memory.release, self.verdict.release
         if before and after and before != after:
             self._tell("warning", f"OpenStack's release changed from {before} to {after}")
@@ -560,7 +566,8 @@ class Discovery:
         self._asked = None
         version = release.of_program(output)
         if version:
-            self._versions.append(release.Version("nova", version, f"{_NOVA_MANAGE} --version"))
+            evidence = f"{_NOVA_MANAGE} --version"
+            self._nova_manage_said = [release.Version("nova", version, evidence)]
             self._judge()
 
     # Telling
@@ -573,11 +580,19 @@ class Discovery:
     def _tell_of(self, arrived: Sequence[Found], first_time: bool) -> None:
         if first_time and arrived:
             what = ", ".join(sorted(found.name for found in arrived))
-            named = f" OpenStack {self.verdict.release}." if self.verdict.release else ""
+            is_cloud = any(found.kind and found.kind.openstack for found in arrived)
+            release = self.verdict.release if is_cloud else ""
+            named = f" OpenStack {release}." if release else ""
             self._tell("info", f"found {len(arrived)} services: {what}.{named}")
             return
         for found in arrived:
             self._tell("info", f"{found.name} is new on this host", found.name)
+
+
+def _kind_of(group: Sequence[Known[Label]]) -> Kind | None:
+    """What the catalogue takes processes for, whatever the configuration calls them."""
+    kinds = (known.label.kind for known in group if known.label is not None)
+    return next((kind for kind in kinds if kind is not None), None)
 
 
 def _is(service: Service, line: str, known: set[str]) -> bool:

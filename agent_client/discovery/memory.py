@@ -22,6 +22,8 @@ class Seen:
     name: str
     project: str
     found_at: float
+    #: What the catalogue calls it; empty for what only the configuration knows.
+    kind: str = ""
     down_since: float | None = None
     #: How often its main process was another one than before, since it was found.
     restarts: int = 0
@@ -80,15 +82,13 @@ class Memory:
 
     def save(self) -> None:
         """Write the file if anything changed. Raises OSError."""
+        # Each cycle asks whether anything changed: without indentation this is a millisecond less.
         text = json.dumps(
             {
                 "boot_id": self.boot_id,
                 "release": self.release,
-                "services": {
-                    name: dataclasses.asdict(one) for name, one in sorted(self.services.items())
-                },
-            },
-            indent=1,
+                "services": {name: vars(one) for name, one in sorted(self.services.items())},
+            }
         )
         if text == self._written:
             return

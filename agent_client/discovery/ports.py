@@ -111,16 +111,19 @@ def silent(asked: Iterable[tuple[Listener, str]], seconds: float = 2.0) -> set[L
 
 
 def _connecting(listener: Listener) -> socket.socket | None:
-    family = socket.AF_INET6 if ":" in listener.address else socket.AF_INET
-    somewhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what is bound, not what we bind
-    address = somewhere.get(listener.address, listener.address)
-    connection = socket.socket(family, socket.SOCK_STREAM)
-    connection.setblocking(False)
-    begun = connection.connect_ex((address, listener.port))
-    if begun not in (0, errno.EINPROGRESS):
+    # What listens on every address is asked on the loopback; IPv6 may be switched off there.
+    every = {"0.0.0.0": ("127.0.0.1",), "::": ("::1", "127.0.0.1")}  # noqa: S104
+    for address in every.get(listener.address, (listener.address,)):
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        try:
+            connection = socket.socket(family, socket.SOCK_STREAM)
+        except OSError:
+            continue  # no such family here
+        connection.setblocking(False)
+        if connection.connect_ex((address, listener.port)) in (0, errno.EINPROGRESS):
+            return connection
         connection.close()
-        return None
-    return connection
+    return None
 
 
 def _send(connection: socket.socket, question: bytes) -> bool:

@@ -366,3 +366,59 @@ def test_a_stopped_container_keeps_its_service_expected(watched: Watched) -> Non
     known.clear()
     watched.look(400)
     assert watched.look(400) == {}
+
+
+def test_a_configured_service_counts_for_the_role_and_has_its_log_found(watched: Watched) -> None:
+    watched.config = dataclasses.replace(
+        watched.config,
+        services=(
+            Service("our-compute", "", ("nova-compute",)),
+            Service("nova-cert", "", ("nova-cert",)),
+        ),
+    )
+    watched.agent()
+    watched.host.file("/var/log/nova/nova-compute.log", "x")
+    watched.start()
+    found = watched.look()
+    assert {name: (one.state, one.project) for name, one in found.items()} == {
+        "our-compute": ("up", "nova"), "nova-cert": ("down", "nova"),
+    }  # fmt: skip
+    assert watched.discovery.role == "compute", "nova-cert never ran here"
+    assert watched.discovery.sources[0] == LogSource(
+        "/var/log/nova/nova-compute.log", "our-compute"
+    )
+
+
+def test_packages_alone_are_no_cloud(watched: Watched) -> None:
+    watched.host.file("/usr/lib/python3/dist-packages/nova-26.2.2.dist-info")
+    watched.host.process(800, "/usr/sbin/nginx -g daemon off;")
+    assert set(watched.look()) == {"nginx"}
+    assert watched.discovery.facts() == {"role": ""}
+    assert watched.told() == ["info: found 1 services: nginx."]
+
+
+def test_nova_manage_is_the_last_resort_and_nobody_waits_for_it(
+    watched: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "nova-manage"
+    program.write_text('#!/bin/sh\n[ "$1" = --version ] && echo 26.2.2\n')
+    program.chmod(0o755)
+    monkeypatch.setattr("agent_client.discovery.look._NOVA_MANAGE", str(program))
+    proc = str(watched.host.root / "proc")
+    watched.discovery = Discovery(
+        watched.config, Host("/", proc), lambda: watched.now, watched.paused
+    )
+    watched.discovery.host.names = lambda folder: []  # type: ignore[method-assign]
+    monkeypatch.setattr("agent_client.discovery.release._DPKG_STATUS", "/nowhere")
+    watched.start()
+    watched.look()
+    asked = watched.discovery._asked
+    assert asked is not None
+    assert "openstack" not in watched.discovery.facts()
+    asked.wait(30)
+    watched.look()
+    facts = watched.discovery.facts()["openstack"]
+    assert (facts["release"], facts["evidence"]) == ("Zed", f"{program} --version")
+    watched.look(400)
+    assert watched.discovery._asked is None, "once a day is enough"
+    assert watched.discovery.facts()["openstack"]["release"] == "Zed"

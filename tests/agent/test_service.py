@@ -73,8 +73,8 @@ def test_a_service_with_a_long_name_is_up_with_all_its_workers_and_then_down(
     assert point.measurement == "service"
     assert point.tags == {"service": "ovs-agent", "project": "neutron"}
     assert set(point.fields) == {
-        "up", "workers", "cpu_percent", "memory", "threads", "descriptors", "restarts", "uptime",
-        "ports_listening", "ports_answering", "ports_silent",
+        "up", "down", "workers", "cpu_percent", "memory", "threads", "descriptors", "restarts",
+        "uptime", "ports_listening", "ports_answering", "ports_silent",
     }  # fmt: skip
     assert point.fields["memory"] > 1_000_000
     assert point.fields["threads"] == 2
@@ -160,6 +160,40 @@ def test_a_service_whose_api_hangs_is_up_and_says_so(tmp_path: Path) -> None:
     assert [fields[name] for name in ("ports_listening", "ports_answering", "ports_silent")] == [
         1, 0, 1,
     ]  # fmt: skip
+
+
+def test_only_a_service_s_usual_port_is_spoken_to(tmp_path: Path) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as bus,
+        socket.create_server(("127.0.0.1", 0)) as own,
+    ):
+        host = RecordedHost(tmp_path / "r")
+        host.process(1, "/sbin/init")
+        host.process(500, "/usr/bin/redis-server 127.0.0.1:7000 [cluster]")
+        ours = [one.getsockname()[1] for one in (bus, own)]
+        host.listens((ours[0], 70001, 500), (ours[1], 70002, 500))
+        points = look(collector_of(host.root))
+    assert points.points[0].fields["ports_silent"] == 0
+    assert points.points[0].fields["ports_listening"] == 2
+
+
+def test_what_ran_and_is_gone_is_a_number_that_rules_can_watch(
+    make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    host = RecordedHost(tmp_path / "r")
+    host.process(1, "/sbin/init")
+    host.process(500, "/usr/bin/python3 /usr/bin/nova-compute")
+    never = Service("nova-cert", "nova", ("nova-cert",))
+    config = dataclasses.replace(make_config(), discovery=True, services=(never,))
+    collector = collector_of(host.root, config)
+
+    def down() -> dict[str, float | None]:
+        points = look(collector).points
+        return {point.tags["service"]: point.fields.get("down") for point in points}
+
+    assert down() == {"nova-compute": 0, "nova-cert": None}
+    host.kill(500)
+    assert down() == {"nova-compute": 1, "nova-cert": None}
 
 
 @pytest.fixture

@@ -200,10 +200,26 @@ def test_the_default_rules_are_quiet_on_a_healthy_server(acme):
         point("memory", {"percent": 40.0}),
         point("disk", {"percent": 30.0, "inodes_percent": 3.0}, mount="/"),
         point("load", {"load1": 0.2, "load_per_core": 0.1}),
+        point("service", {"up": 1, "down": 0, "ports_silent": 0}, service="nova-api"),
+        point("service", {"up": 0}, service="nova-cert"),  # as the original names what never ran
     )
     evaluation.evaluate(NOW)
     assert not Alert.objects.exists()
-    assert Rule.objects.filter(enabled=True).count() == 7
+    assert Rule.objects.filter(enabled=True).count() == 9
+
+
+def test_a_service_that_is_gone_is_an_alert_until_it_is_back(acme):
+    for gone, at in ((1, NOW), (0, NOW + MINUTE)):
+        send(
+            acme,
+            at,
+            point("service", {"up": 1 - gone, "down": gone}, service="nova-api", project="nova"),
+            point("service", {"up": 1, "down": 0}, service="keystone", project="keystone"),
+        )
+        evaluation.evaluate(at)
+        alert = Alert.objects.get()
+        assert (alert.service, alert.severity) == ("nova-api", "error")
+        assert (alert.resolved_at is None) == bool(gone)
 
 
 def test_an_evaluation_asks_no_more_questions_for_many_servers_than_for_one(acme):
