@@ -32,6 +32,8 @@ _RAN_FOR = 5.0
 _SECOND_LOOK_AFTER = 1.0
 #: A service that left no trace but its process is forgotten after so many seconds of being down.
 _FORGET_UNTRACED_AFTER = 7 * 86_400.0
+#: Where programs of the host itself are installed.
+_SYSTEM_FOLDERS = ("/usr/", "/bin/", "/sbin/", "/opt/", "/snap/")
 #: Changes that wait to be stored; if that fails for long, the oldest go.
 _CHANGES_KEPT = 1000
 _NOVA_MANAGE = "/usr/bin/nova-manage"
@@ -248,6 +250,8 @@ class Discovery:
             if label.configured or label.kind is None:
                 continue
             name = self._of_parent(pid, label.kind).name
+            if not label.kind.openstack and self._is_private(known):
+                continue
             if name not in named and name not in self._config.unwatched:
                 groups.setdefault(name, []).append(known)
         found = {}
@@ -266,6 +270,20 @@ class Discovery:
         theirs = parent.label.kind
         same_program = theirs is not None and set(theirs.programs) & set(kind.programs)
         return theirs if same_program and theirs is not None and kind.argv is None else kind
+
+    def _is_private(self, known: Known[Label]) -> bool:
+        """Whether a database or the like is part of an application, not a service of the host.
+
+        It was installed in a folder of its own, and neither a unit nor a container runs it.
+        """
+        kind = known.label.kind if known.label else None
+        parent = self._labelled.get(known.stat.parent)
+        while parent is not None and parent.label is not None and parent.label.kind is kind:
+            known, parent = parent, self._labelled.get(parent.stat.parent)
+        program = known.argv[0].split(" ")[0] if known.argv else ""
+        if not program.startswith("/") or program.startswith(_SYSTEM_FOLDERS):
+            return False
+        return not (unit_of(known.cgroup) or container_id(known.cgroup))
 
     def _found(
         self,

@@ -422,3 +422,15 @@ def test_nova_manage_is_the_last_resort_and_nobody_waits_for_it(
     watched.look(400)
     assert watched.discovery._asked is None, "once a day is enough"
     assert watched.discovery.facts()["openstack"]["release"] == "Zed"
+
+
+def test_a_private_database_of_an_application_is_no_service_of_the_host(watched: Watched) -> None:
+    private = "/srv/shop/lib/pg/bin/postgres -D /srv/shop/data"
+    watched.host.process(800, private)
+    watched.host.process(801, "postgres: walwriter", ppid=800)
+    assert watched.look() == {}
+    watched.host.process(900, private, cgroup="/system.slice/shop-db.service")
+    assert {name: len(one.members) for name, one in watched.look().items()} == {"postgresql": 1}
+    watched.host.process(950, "/usr/lib/postgresql/15/bin/postgres -D /var/lib/postgresql/15/main")
+    watched.host.process(951, "postgres: walwriter", ppid=950)
+    assert len(watched.look()["postgresql"].members) == 3
