@@ -108,7 +108,7 @@ def _kind(name: str, project: str, openstack: bool, facts: Mapping[str, Any]) ->
         role=facts.get("role", ""),
         programs=words("programs", name),
         ini=words("ini", name) if openstack else (),
-        wsgi=words("wsgi", name, name.replace("-", "_")) if openstack else (),
+        wsgi=_wsgi(name, words("wsgi", name)) if openstack else (),
         modules=words("modules"),
         argv=re.compile(facts["argv"]) if "argv" in facts else None,
         unless=re.compile(facts["not"]) if "not" in facts else None,
@@ -118,6 +118,12 @@ def _kind(name: str, project: str, openstack: bool, facts: Mapping[str, Any]) ->
         ports=tuple(facts.get("ports", ())),
         probe=facts.get("probe", ""),
     )
+
+
+def _wsgi(name: str, words: tuple[str, ...]) -> tuple[str, ...]:
+    """How a group of mod_wsgi may be called: RDO's end in _wsgi."""
+    plain = name.replace("-", "_")
+    return tuple(dict.fromkeys((*words, plain, f"{plain}_wsgi")))
 
 
 def _project(name: str, said: Mapping[str, Any]) -> Project:

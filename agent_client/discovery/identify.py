@@ -3,7 +3,8 @@
 The kernel cuts a process's name to 15 characters, and interpreters, uwsgi and mod_wsgi hide the
 program behind their own name. So the command line is read: the script that Python runs, the
 application's configuration (`--ini /etc/nova/nova-api-uwsgi.ini`), the group in mod_wsgi's title
-(`(wsgi:keystone-pu`, cut to the length of `/usr/sbin/apache2`), what uwsgi's titles begin with
+(`(wsgi:keystone-pu`, cut to the length of `/usr/sbin/apache2`; with a display name of its own
+`heat_api_cfn_ws -DFOREGROUND`), what uwsgi's titles begin with
 (`nova-apiuWSGI worker 1`), and the command that setproctitle leaves in brackets behind a title
 (`neutron-server: rpc worker (/usr/bin/python3 /usr/bin/neutron-rpc-server …)`).
 
@@ -24,6 +25,7 @@ _UWSGI = re.compile(r"uwsgi([-_].*)?$")
 _UWSGI_TITLE = re.compile(r"(?P<name>.*?)\s*uWSGI (master|worker|http|spooler|mule|fastrouter)")
 _GUNICORN = re.compile(r"gunicorn\d?$")
 _WSGI_TITLE = re.compile(r"\(wsgi:(?P<name>[^\s)]*)(?P<end>\)?)")
+_APACHE = ("httpd", "apache2")
 #: mod_wsgi writes its title over argv[0]: `/usr/sbin/httpd` is 15 long, so no cut one is shorter.
 _CUT_FROM = 15
 #: Tools that carry a service's name or options on their command line without being it.
@@ -44,6 +46,8 @@ def identify(comm: str, argv: Sequence[str], catalogue: Catalogue) -> Kind | Non
     title = _WSGI_TITLE.match(raw[0])
     if title:
         return _application(title.group("name"), not title.group("end"), raw[0], catalogue)
+    if comm in _APACHE and "/" not in raw[0] and raw[0] not in _APACHE:
+        return _application(raw[0], True, raw[0].ljust(_CUT_FROM), catalogue)
     uwsgi = _UWSGI_TITLE.match(" ".join(raw))
     if uwsgi:
         return _first(catalogue.ini, uwsgi.group("name"), "")

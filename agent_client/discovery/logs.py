@@ -97,7 +97,12 @@ def _files(host: Host, writer: Writer) -> list[str]:
 
 
 def _folders(project: str) -> list[str]:
-    return [f"/var/log/{project}", *(f"{folder}/{project}" for folder in _KOLLA)]
+    # RDO's containers keep theirs on the host, below /var/log/containers.
+    return [
+        f"/var/log/{project}",
+        f"/var/log/containers/{project}",
+        *(f"{folder}/{project}" for folder in _KOLLA),
+    ]
 
 
 def _on_host(path: str) -> list[str]:

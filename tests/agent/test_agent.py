@@ -131,6 +131,30 @@ def test_what_is_found_is_reported_with_its_log_its_release_and_its_role(
     assert "specs" not in second
 
 
+def test_the_log_of_a_found_service_goes_on_where_it_was_after_a_restart(
+    server: ReportServer,
+    make_config: Callable[..., Config],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log = tmp_path / "barbican.log"
+    host = RecordedHost(tmp_path / "r")
+    host.process(1, "/sbin/init")
+    host.process(500, f"/usr/bin/python3 /usr/bin/barbican-worker --log-file {log}")
+    proc = str(host.root / "proc")
+    monkeypatch.setattr("agent_client.collectors.service.Host", lambda: Host("/", proc))
+    for number in (1, 2, 3):
+        with log.open("a") as file:
+            file.write(f"2026-11-22 10:00:0{number}.000 1 ERROR barbican [-] line {number}\n")
+        agent = Agent(make_config(server.url, discovery=True))
+        agent.cycle()
+        agent.cycle()
+        agent.sender.work(None, seconds=10.0)
+        agent.close()
+    lines = [event["message"] for event in server.events() if event["service"] != "sentinella"]
+    assert lines == ["line 1", "line 2", "line 3"]
+
+
 def test_reports_come_on_schedule_with_specs_only_in_the_first(
     server: ReportServer, running: Running
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from pathlib import Path
 
@@ -401,7 +402,9 @@ def test_nova_manage_is_the_last_resort_and_nobody_waits_for_it(
     watched: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = tmp_path / "nova-manage"
-    program.write_text('#!/bin/sh\n[ "$1" = --version ] && echo 26.2.2\n')
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    program.write_text(f"#!/bin/sh\nread word < {gate}\n[ $1 = --version ] && echo 26.2.2\n")
     program.chmod(0o755)
     monkeypatch.setattr("agent_client.discovery.look._NOVA_MANAGE", str(program))
     proc = str(watched.host.root / "proc")
@@ -415,6 +418,7 @@ def test_nova_manage_is_the_last_resort_and_nobody_waits_for_it(
     asked = watched.discovery._asked
     assert asked is not None
     assert "openstack" not in watched.discovery.facts()
+    gate.write_text("go\n")
     asked.wait(30)
     watched.look()
     facts = watched.discovery.facts()["openstack"]

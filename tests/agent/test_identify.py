@@ -68,6 +68,11 @@ def test_no_ordinary_process_is_taken_for_a_service() -> None:
         ("apache2", "(wsgi:keystone-pu -k start", "keystone"),
         ("httpd", "(wsgi:keystone- -DFOREGROUND", "keystone"),
         ("apache2", "(wsgi:horizon) -k start", "horizon"),
+        ("httpd", "keystone-main   -DFOREGROUND", "keystone"),
+        ("httpd", "placement_wsgi  -DFOREGROUND", "placement-api"),
+        ("httpd", "heat_api_wsgi   -DFOREGROUND", "heat-api"),
+        ("httpd", "heat_api_cfn_ws -DFOREGROUND", "heat-api-cfn"),
+        ("httpd", "httpd -DFOREGROUND", "apache"),
         ("apache2", "/usr/sbin/apache2 -k start", "apache"),
         ("beam.smp", "/usr/lib/erlang/erts-13.1.5/bin/beam.smp -W w -- -root /usr/lib/erlang -- "
          "-noshell -noinput -s rabbit boot -sname rabbit@x", "rabbitmq-server"),
