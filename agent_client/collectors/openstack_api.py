@@ -29,9 +29,14 @@ log = logging.getLogger("sentinella.openstack")
 CALLS_PER_MINUTE = 90
 #: A round that takes longer is ended.
 _LONGEST_ROUND = 120.0
+_SYSTEM_PYTHON = "/usr/bin/python3"
 _LONGEST_LEASE = 3 * 86_400.0
 #: Variables that hold secrets of ours or of a person's shell, and are not for the process.
 _NOT_INHERITED = ("SENTINELLA_", "OS_")
+
+
+class SdkMissing(Exception):
+    """This Python has no openstacksdk."""
 
 
 class OpenStackApi(Collector):
@@ -53,6 +58,9 @@ class OpenStackApi(Collector):
         said = config.openstack
         self._identity = "" if said.cloud else identity(said.auth_url)
         self._lease = Lease(config)
+        own = [sys.executable] if sys.executable else []
+        system = [_SYSTEM_PYTHON] if os.access(_SYSTEM_PYTHON, os.X_OK) else []
+        self._pythons = tuple(dict.fromkeys(own + system))
 
     def collect(self, points: Points) -> None:
         if not self.config.openstack.enabled:
@@ -101,9 +109,25 @@ class OpenStackApi(Collector):
         )
 
     def _run(self, task: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What the process answers. Raises RuntimeError where it gives no good answer."""
-        process = subprocess.Popen(
-            [sys.executable, "-m", "agent_client.openstack"],
+        """What the process answers. Raises RuntimeError where it gives no good answer.
+
+        Where the agent's own Python has no openstacksdk, the distribution's may have it.
+        """
+        for python in self._pythons:
+            try:
+                answer = self._run_with(python, task)
+            except SdkMissing:
+                continue
+            self._pythons = (python,)
+            return answer
+        raise RuntimeError(
+            "openstacksdk is missing: apt install python3-openstacksdk,"
+            " or pip install 'sentinella-agent[openstack]'"
+        )
+
+    def _run_with(self, python: str, task: Mapping[str, Any]) -> Mapping[str, Any]:
+        process = subprocess.Popen(  # noqa: S603 - no shell, and all of it is ours
+            [python, "-m", "agent_client.openstack"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -120,9 +144,13 @@ class OpenStackApi(Collector):
         try:
             answer = json.loads(said)
         except ValueError:
-            raise RuntimeError(_why(process.returncode, complaint)) from None
+            lines = complaint.decode("utf-8", "replace").strip().splitlines()
+            last = lines[-1][:300] if lines else f"exit code {process.returncode}"
+            raise RuntimeError(f"the round's process failed: {last}") from None
         if not isinstance(answer, dict):
             raise RuntimeError(f"the round's process answered {type(answer).__name__}")
+        if answer.get("missing"):
+            raise SdkMissing(python)
         if process.returncode:
             raise RuntimeError(answer.get("error", f"exit code {process.returncode}"))
         return answer
@@ -221,11 +249,3 @@ def _environment() -> dict[str, str]:
         [os.path.dirname(package), *filter(None, [kept.get("PYTHONPATH")])]
     )
     return kept
-
-
-def _why(code: int, complaint: bytes) -> str:
-    lines = complaint.decode("utf-8", "replace").strip().splitlines()
-    last = lines[-1][:300] if lines else f"exit code {code}"
-    if "No module named 'openstack'" in last:
-        return "openstacksdk is missing: pip install 'sentinella-agent[openstack]'"
-    return f"the round's process failed: {last}"

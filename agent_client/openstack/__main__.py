@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import os
@@ -20,43 +21,53 @@ LONGEST = 120
 
 def main() -> int:
     """Exit codes: 0 with an answer; 2 if the task or the credentials cannot be used."""
-    began = time.monotonic()
     task = json.load(sys.stdin)
     signal.alarm(int(task.get("seconds", LONGEST)))
     os.nice(10)
     logging.disable(logging.CRITICAL)  # libraries would write addresses and headers
+    answer, code = work(task)
+    json.dump(answer, sys.stdout)
+    return code
+
+
+def work(task: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+    """The answer to a task, and the exit code that goes with it."""
+    began = time.monotonic()
     try:
-        region = _region(task["openstack"])
+        importlib.import_module("openstack.config")
+    except ModuleNotFoundError:
+        return {"missing": "openstacksdk"}, 2
+    said = task["openstack"]
+    try:
+        region = _region(said)
         session = region.get_session()
     except Exception as error:  # openstacksdk's, yaml's, keystoneauth's
-        return _answer({"error": f"the credentials cannot be used: {_first_line(error)}"}, 2)
-    auth_url = str(region.config.get("auth", {}).get("auth_url", ""))
+        return {"error": f"the credentials cannot be used: {_first_line(error)}"}, 2
+    place = identity(str(region.config.get("auth", {}).get("auth_url", "")))
     if task.get("verb") == "resolve":
-        return _answer({"identity": identity(auth_url)}, 0)
+        return {"identity": place}, 0
     cloud = Cloud(
         session,
         region=region.region_name or "",
         interface=region.get_interface() or "public",
         budget=task["budget"],
     )
-    cloud.ca_file = task["openstack"].get("ca_file", "")
-    said = task["openstack"]
+    cloud.ca_file = said.get("ca_file", "")
     user = said.get("application_credential_id") or said.get("user") or said.get("cloud")
-    state = rounds.State.read(task["state"], f"{identity(auth_url)} {user}")
+    state = rounds.State.read(task["state"], f"{place} {user}")
     done = rounds.run(cloud, state, rounds.now()).to_json()
     try:
         state.write()
     except OSError as error:
         done["error"] = f"{task['state']}: {error.strerror}"
     used = resource.getrusage(resource.RUSAGE_SELF)
-    done["identity"] = identity(auth_url)
     done["usage"] = {
         "seconds": round(time.monotonic() - began, 3),
         "cpu_seconds": round(used.ru_utime + used.ru_stime, 3),
         "memory": used.ru_maxrss * 1024,
         "calls": cloud.calls,
     }
-    return _answer(done, 0)
+    return done, 0
 
 
 def _region(said: Mapping[str, Any]) -> Any:
@@ -96,11 +107,6 @@ def _region(said: Mapping[str, Any]) -> Any:
 
 def _first_line(error: Exception) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__
-
-
-def _answer(value: Mapping[str, Any], code: int) -> int:
-    json.dump(value, sys.stdout)
-    return code
 
 
 if __name__ == "__main__":

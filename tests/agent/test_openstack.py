@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from agent_client import units
 from agent_client.collector import Points
 from agent_client.collectors.openstack_api import Lease, OpenStackApi
 from agent_client.config import Config, OpenStack
+from agent_client.openstack.__main__ import work
 from agent_client.openstack.client import Cloud
 from agent_client.openstack.parts import QUESTIONS
 from agent_client.openstack.rounds import version_document
@@ -34,7 +36,10 @@ def cloud() -> Iterator[CloudStub]:
 
 
 class Asker:
-    """An agent's collector with the cloud's credentials; `round` is one round, waited for."""
+    """An agent's collector with the cloud's credentials; `round` is one round, waited for.
+
+    What the process of a round does is done here, for speed, but by `apart`.
+    """
 
     def __init__(self, stub: CloudStub, server: ReportServer, state_dir: Path, **more: Any):
         said: dict[str, Any] = {
@@ -46,6 +51,19 @@ class Asker:
         )
         state_dir.mkdir(exist_ok=True)
         self.collector = OpenStackApi(self.config)
+        self._run = self.collector._run
+        self.collector._run = self._here  # type: ignore[method-assign]
+
+    def apart(self) -> None:
+        """From now on in a process of its own, as an agent does it."""
+        self.collector._run = self._run  # type: ignore[method-assign]
+
+    def _here(self, task: Any) -> Any:
+        told = json.loads(json.dumps({"openstack": asdict(self.config.openstack), **task}))
+        answer, code = work(told)
+        if code:
+            raise RuntimeError(answer["error"])
+        return json.loads(json.dumps(answer))
 
     def round(self) -> Points:
         self.collector._next_at = 0.0
@@ -79,6 +97,7 @@ def part(points: Points, name: str) -> dict[str, float]:
 
 
 def test_a_round_asks_every_part_and_each_is_well(asker: Asker) -> None:
+    asker.apart()
     points = asker.round()
     assert points.warnings == []
     told = {one.tags["part"] for one in points.points if one.measurement == "openstack_api"}
@@ -266,6 +285,7 @@ def test_the_secret_is_in_no_argument_no_environment_no_state_and_no_answer(
         seen.append((words, more["env"]))
         return real(*words, **more)
 
+    asker.apart()
     monkeypatch.setenv("SENTINELLA_OPENSTACK_PASSWORD", SECRET)
     monkeypatch.setattr(subprocess, "Popen", spy)
     cloud.answers["/identity/v3/auth/tokens"] = (401, {"error": {"message": f"not {SECRET[:4]}"}})
@@ -281,10 +301,26 @@ def test_wrong_settings_are_one_clear_line(
     cloud: CloudStub, server: ReportServer, tmp_path: Path
 ) -> None:
     asker = Asker(cloud, server, tmp_path / "state", cloud="nowhere", clouds_file="/nonexistent")
+    asker.apart()
     points = asker.round()
     assert fields(points, "openstack_round")["ok"] == 0
     assert points.warnings[0].startswith("RuntimeError: the credentials cannot be used: ")
     assert "nowhere" in points.warnings[0]
+
+
+def test_where_the_agents_python_has_no_openstacksdk_the_distributions_is_asked(
+    asker: Asker, tmp_path: Path
+) -> None:
+    bare = tmp_path / "python"
+    bare.write_text('#!/bin/sh\ncat > /dev/null\necho \'{"missing": "openstacksdk"}\'\nexit 2\n')
+    bare.chmod(0o755)
+    asker.apart()
+    asker.collector._pythons = (str(bare), sys.executable)
+    assert fields(asker.round(), "openstack_round")["ok"] == 1
+    asker.collector._pythons = (str(bare),)
+    points = asker.round()
+    assert fields(points, "openstack_round")["ok"] == 0
+    assert "apt install python3-openstacksdk" in points.warnings[0]
 
 
 # -- the lease -------------------------------------------------------------------
