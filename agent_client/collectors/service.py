@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from typing import TYPE_CHECKING
 
@@ -182,6 +183,7 @@ class _Ports:
             self._listening[service.name] = mine
             probe = service.kind.probe if service.kind else ""
             if probe and service.kind:
+                mine = {one for one in mine if one.reachable}
                 usual = {one for one in mine if one.port in service.kind.ports}
                 if not usual and len(mine) == 1:
                     usual = mine  # the operator gave it another port
@@ -206,8 +208,22 @@ class _Ports:
         if seen and not held and service.kind and service.kind.ports:
             for stat in service.members:
                 held |= ports.owned(self._discovery.host.proc, stat.pid, by_inode) or set()
-        if seen:
+        if held:
             return {by_inode[inode] for inode in held}
         if service.kind is None or not service.kind.ports:
-            return None
-        return {one for one in by_inode.values() if one.port in service.kind.ports}
+            return set() if seen else None
+        usual = {one for one in by_inode.values() if one.port in service.kind.ports}
+        return usual if usual and not seen else self._elsewhere(service, service.kind.ports)
+
+    def _elsewhere(self, service: Found, usual: tuple[int, ...]) -> set[ports.Listener]:
+        """The ports that it listens on in a network of its own, as a pod's; nobody asks them."""
+        found: set[ports.Listener] = set()
+        for stat in service.mains:
+            try:
+                here = ports.listeners(f"{self._discovery.host.proc}/{stat.pid}")
+            except OSError:
+                continue  # ended meanwhile, or hidden
+            found |= {
+                dataclasses.replace(one, reachable=False) for one in here if one.port in usual
+            }
+        return found

@@ -36,6 +36,8 @@ _FORGET_UNTRACED_AFTER = 7 * 86_400.0
 _SYSTEM_FOLDERS = ("/usr/", "/bin/", "/sbin/", "/opt/", "/snap/")
 #: Changes that wait to be stored; if that fails for long, the oldest go.
 _CHANGES_KEPT = 1000
+#: After the host was started, its services are given so many seconds to come up.
+_STARTS_WITHIN = 300.0
 _NOVA_MANAGE = "/usr/bin/nova-manage"
 _NOVA_MANAGE_MAY_TAKE = 30.0
 
@@ -112,6 +114,7 @@ class Discovery:
         self._asked: subprocess.Popen[str] | None = None
         self._asked_at: float | None = None
         self._labelled: dict[int, Known[Label]] = {}
+        self._boot_id = ""
 
     # What the agent asks
 
@@ -123,6 +126,7 @@ class Discovery:
         all_processes = (
             self._processes_at is None or abs(now - self._processes_at) >= _ALL_PROCESSES_EVERY
         )
+        self._boot_id = self.host.read("/proc/sys/kernel/random/boot_id").strip()
         found = self._group(self.table.refresh(full=all_processes))
         if self._vanished(found):
             # One listing may have missed it, or it is just being restarted.
@@ -205,7 +209,10 @@ class Discovery:
         if self.table.incomplete:
             doubts.append(self.table.incomplete)
         if self._has_openstack and not self.verdict.release:
-            doubts.append("no package, no image and no nova-manage tells OpenStack's release")
+            doubts.append(
+                "OpenStack's release is not known: no package, image or nova-manage that this user "
+                "may see tells it (inside containers only root may look)"
+            )
         known = {found.unit for found in self.found}
         names = {found.name for found in self.found}
         for kind in self.catalogue.kinds.values():
@@ -326,7 +333,11 @@ class Discovery:
         return kind.project if kind else ""
 
     def _vanished(self, found: Mapping[str, Found]) -> bool:
-        expected = [one.name for one in self.memory.services.values() if one.down_since is None]
+        expected = [
+            one.name
+            for one in self.memory.services.values()
+            if one.down_since is None and not self._may_still_start(one)
+        ]
         return any(name not in found or found[name].state != "up" for name in expected)
 
     # What became of them
@@ -334,11 +345,9 @@ class Discovery:
     def _settle(self, now_found: Mapping[str, Found], now: float) -> list[Found]:
         """Hold what was found against what is remembered; note what changed."""
         first_time = self.memory.is_new
-        boot_id = self.host.read("/proc/sys/kernel/random/boot_id").strip()
-        rebooted = bool(self.memory.boot_id) and boot_id != self.memory.boot_id
-        self.memory.boot_id = boot_id
-        if rebooted:
+        if self.memory.boot_id not in ("", self._boot_id):
             self._tell("info", "the host was restarted")
+        self.memory.boot_id = self._boot_id
         settled: dict[str, Found] = {}
         arrived = []
         for name, found in now_found.items():
@@ -352,7 +361,7 @@ class Discovery:
                 seen = Seen(name, found.project, now)
                 self.memory.services[name] = seen
                 arrived.append(found)
-            self._compare(seen, found, now, rebooted)
+            self._compare(seen, found, now)
             settled[name] = dataclasses.replace(found, restarts=seen.restarts)
         for name, seen in list(self.memory.services.items()):
             if name in settled and settled[name].state == "up":
@@ -379,7 +388,8 @@ class Discovery:
         uptime = self.table.uptime()
         return any(uptime - main.started >= _RAN_FOR for main in found.mains)
 
-    def _compare(self, seen: Seen, found: Found, now: float, rebooted: bool) -> None:
+    def _compare(self, seen: Seen, found: Found, now: float) -> None:
+        rebooted = seen.boot_id not in ("", self._boot_id)
         mains = [[main.pid, main.started] for main in found.mains]
         if seen.down_since is not None:
             self._tell(
@@ -394,7 +404,7 @@ class Discovery:
                 seen.name,
             )
         seen.down_since, seen.traceless, seen.project = None, 0, found.project
-        seen.kind = found.kind.name if found.kind else ""
+        seen.kind, seen.boot_id = found.kind.name if found.kind else "", self._boot_id
         seen.unit = found.unit or seen.unit
         seen.container = found.container or seen.container
         first = self._labelled.get(found.mains[0].pid) if found.mains else None
@@ -418,6 +428,12 @@ class Discovery:
                 seen.name, seen.project, "unknown", self.catalogue.kinds.get(seen.kind),
                 detail=self.table.incomplete, unit=seen.unit, container=seen.container,
             )  # fmt: skip
+        if seen.down_since is None and self._may_still_start(seen):
+            return Found(
+                seen.name, seen.project, "unknown", self.catalogue.kinds.get(seen.kind),
+                detail="it has not come up yet since the host was started",
+                restarts=seen.restarts, unit=seen.unit, container=seen.container,
+            )  # fmt: skip
         if seen.down_since is None:
             seen.down_since = now
             seen.mains = []
@@ -431,6 +447,11 @@ class Discovery:
             restarts=seen.restarts, unit=seen.unit, container=seen.container,
             how=(f"ran here until {_utc(seen.down_since)}",),
         )  # fmt: skip
+
+    def _may_still_start(self, seen: Seen) -> bool:
+        """Whether the host was started a moment ago, and the service not yet."""
+        before = seen.boot_id not in ("", self._boot_id)
+        return before and self.table.uptime() < _STARTS_WITHIN
 
     def _is_configured(self, name: str) -> bool:
         return any(service.name == name for service in self._config.services)

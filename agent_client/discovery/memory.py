@@ -29,6 +29,8 @@ class Seen:
     restarts: int = 0
     #: (pid, start in seconds since boot) of its main processes.
     mains: list[list[float]] = dataclasses.field(default_factory=list)
+    #: The boot of the host in which it was last up.
+    boot_id: str = ""
     unit: str = ""
     container: str = ""
     container_id: str = ""
@@ -49,7 +51,7 @@ class Memory:
         self._stamp: tuple[int, int] | None = None
         self._written = ""
         self.services: dict[str, Seen] = {}
-        #: Which boot of the host the main processes belong to.
+        #: The boot of the host at the last look.
         self.boot_id = ""
         self.release = ""
         self.is_new = True

@@ -26,11 +26,12 @@ _QUESTIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class Listener:
-    """A listening TCP socket of the host's own network."""
+    """A listening TCP socket; `reachable` where it is in the host's own network."""
 
     address: str
     port: int
     inode: int
+    reachable: bool = True
 
 
 def listeners(proc: str) -> list[Listener]:

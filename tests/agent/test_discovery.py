@@ -438,3 +438,25 @@ def test_a_private_database_of_an_application_is_no_service_of_the_host(watched:
     watched.host.process(950, "/usr/lib/postgresql/15/bin/postgres -D /var/lib/postgresql/15/main")
     watched.host.process(951, "postgres: walwriter", ppid=950)
     assert len(watched.look()["postgresql"].members) == 3
+
+
+def test_after_a_reboot_services_are_given_time_to_come_up(watched: Watched) -> None:
+    watched.start()
+    watched.host.process(600, "/usr/sbin/mariadbd")
+    watched.look()
+    watched.told()
+    watched.host.kill(500)
+    watched.host.kill(600)
+    watched.host.boot("two")
+    watched.host.tick(-watched.host.uptime + 20)  # and the agent is among the first to start
+    watched.agent()
+    assert {found.state for found in watched.look().values()} == {"unknown"}
+    assert watched.told() == ["info: the host was restarted"]
+    watched.start(700, started=31)
+    watched.look()
+    found = watched.look()
+    assert (found["nova-compute"].state, found["nova-compute"].restarts) == ("up", 0)
+    assert found["mariadb"].state == "unknown"
+    assert (watched.told(), watched.pauses) == ([], 0)
+    assert watched.look(300)["mariadb"].state == "down"
+    assert watched.told() == ["error: mariadb is gone: no process of it runs"]

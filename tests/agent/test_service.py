@@ -146,6 +146,22 @@ def test_without_the_right_to_see_sockets_the_usual_ports_are_taken(tmp_path: Pa
     assert "descriptors" not in found["mariadb"]
 
 
+def test_a_service_in_a_network_of_its_own_listens_there_and_is_not_asked(tmp_path: Path) -> None:
+    host = RecordedHost(tmp_path / "r")
+    host.process(1, "/sbin/init")
+    host.process(500, "/usr/bin/uwsgi --ini /etc/heat/heat-api-uwsgi.ini")
+    host.listens((22, 70001, 1))
+    (host.root / "proc/500/net").mkdir()
+    (host.root / "proc/500/net/tcp").write_text(
+        "  sl  local_address\n   0: 00000000:1F44 00000000:0000 0A 00000000:00000000 00:00000000 "
+        "00000000     0        0 81 1 0000000000000000 100 0 0 10 0\n"
+    )
+    fields = look(collector_of(host.root)).points[0].fields
+    assert [fields[name] for name in ("ports_listening", "ports_answering", "ports_silent")] == [
+        1, 1, 0,
+    ]  # fmt: skip
+
+
 def test_a_service_whose_api_hangs_is_up_and_says_so(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as hanging:
         port = hanging.getsockname()[1]
