@@ -26,6 +26,7 @@ from agent_client.config import Config, ConfigError
 from agent_client.inbox import Inbox
 from agent_client.logreader import Entry
 from agent_client.masking import Masker, masker_of
+from agent_client.plugins.supervisor import Supervisor
 from agent_client.specs import specs
 from agent_client.spool import Losses, Spool, SpoolCorrupt, SpoolUnusable
 from agent_client.tailer import Tailer
@@ -112,6 +113,7 @@ class Agent:
         self._asked_for: object = None
         self._news: list[Entry] = []
         self._bell = Bell()
+        self.plugins: Supervisor | None = None
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._current: int | None = None
@@ -135,6 +137,8 @@ class Agent:
         )  # fmt: skip
         self._bell.wait(_BASELINE_SECONDS)
         inbox = self._listen()
+        self.plugins = Supervisor(self.config, self._store_handed, self._tell_of_plugin)
+        self.plugins.use(self.config)
         interval = self.config.interval
         # The first report goes at once, the second somewhere in the interval: agents that were
         # started together do not report together. From then on the schedule is fixed.
@@ -145,6 +149,7 @@ class Agent:
             due = self._sleep_until(due, load)
             if self.sender.stuck_for() > _LONGEST_REQUEST:
                 self.sender.abort()
+        self.plugins.close()
         if inbox is not None:
             inbox.close()
         self.close(sending)
@@ -242,6 +247,8 @@ class Agent:
             self._followed = config.logs
             self.tailer.follow(config.logs)
         self.sender.use(config)
+        if self.plugins is not None:
+            self.plugins.use(config)
         self._wake.set()
         self._mask = masker_of(config)
         logging.getLogger().setLevel(config.log_level)
@@ -260,12 +267,8 @@ class Agent:
 
     def _listen(self) -> Inbox | None:
         """Take what scripts send; without it the agent goes on all the same."""
-
-        def store(points: Sequence[Point], entries: Sequence[Entry]) -> None:
-            self.take(points, entries)
-
         try:
-            return Inbox(self.config.state_dir, store)
+            return Inbox(self.config.state_dir, self._store_handed)
         except OSError as error:
             log.warning("`sentinella send` cannot reach this agent: %s", error)
             return None
@@ -423,6 +426,12 @@ class Agent:
         self._wake.set()
         return sequence
 
+    def _store_handed(self, points: Sequence[Point], entries: Sequence[Entry]) -> None:
+        self.take(points, entries)
+
+    def _tell_of_plugin(self, level: str, text: str) -> None:
+        self._news.append(Entry(self._clock(), level, text, "sentinella", "sentinella.plugin"))
+
     def _own_events(self, at: float, untold: tuple[Losses, float, float] | None) -> list[Entry]:
         events = []
         if untold is not None:
@@ -493,6 +502,10 @@ class Agent:
             "warnings": list(self.config.warnings),
             "collectors": [dataclasses.asdict(state) for state in self.panel.states.values()],
             "logs": [dataclasses.asdict(state) for state in self.tailer.states.values()],
+            "plugins": [
+                dataclasses.asdict(state)
+                for state in (self.plugins.states if self.plugins is not None else ())
+            ],
             "log_gaps": self.tailer.gaps,
             "sending": {**dataclasses.asdict(sent), "last_error": self._mask(sent.last_error)},
         }

@@ -21,6 +21,7 @@ from urllib.parse import quote, unquote, urlsplit
 from agent_client import original, packs, toml_edit
 from agent_client.logformats import FORMATS
 from agent_client.packs import Packs
+from agent_client.plugins.limits import Limits
 from agent_client.wire import LEVELS
 
 if sys.version_info >= (3, 11):
@@ -45,7 +46,7 @@ _FLAGS = {"true": True, "yes": True, "on": True, "1": True,
           "false": False, "no": False, "off": False, "0": False}  # fmt: skip
 _TABLES = (
     "agent", "spool", "collectors", "services", "logs", "levels", "drop", "masking", "openstack",
-    "plugins", *packs.SECTIONS,
+    "plugins", "plugin_limits", *packs.SECTIONS,
 )  # fmt: skip
 
 
@@ -174,6 +175,8 @@ class Config:
     #: Directories that hold plugins' modules, the first first.
     plugin_paths: tuple[str, ...] = PLUGIN_PATHS
     plugins_dir: str = ""
+    #: What plugins may use, by module; "" is for all others.
+    plugin_limits: Mapping[str, Limits] = dataclasses.field(default_factory=dict)
     #: What the files of `plugins_dir` say, by name without `.conf`.
     plugin_settings: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False)
     warnings: tuple[str, ...] = ()
@@ -186,6 +189,10 @@ class Config:
     def level_of(self, service: str) -> str:
         """The least level of this service's log events that is sent."""
         return self.levels.get(service) or self.levels.get("", "warning")
+
+    def limits_of(self, module: str) -> Limits:
+        """What the plugins of this module may use."""
+        return self.plugin_limits.get(module) or self.plugin_limits.get("") or Limits()
 
 
 def file_used(path: str | None, environ: Mapping[str, str]) -> str:
@@ -428,6 +435,7 @@ def _config(document: Mapping[str, Any], environ: Mapping[str, str], warnings: l
         openstack=_openstack(document.get("openstack", {}), environ, warnings),
         plugins=_plugins(document.get("plugins", {})),
         plugin_paths=agent.words("plugin_paths") or PLUGIN_PATHS,
+        plugin_limits=_plugin_limits(document.get("plugin_limits", {})),
         plugins_dir=plugins_dir,
         plugin_settings=_plugin_settings(plugins_dir, warnings),
         warnings=tuple(warnings),
@@ -606,6 +614,44 @@ def _plugins(values: object) -> dict[str, tuple[str, ...]]:
         if functions:
             found[module] = functions
     return found
+
+
+def _plugin_limits(values: object) -> dict[str, Limits]:
+    """`[plugin_limits]` for all plugins, and a section in it for one module."""
+    _Table("plugin_limits", values)
+    assert isinstance(values, Mapping)  # noqa: S101 - the table has looked
+    general = {name: said for name, said in values.items() if not isinstance(said, Mapping)}
+    found = {"": _limits("plugin_limits", general, Limits())}
+    for module, said in values.items():
+        if isinstance(said, Mapping):
+            found[module] = _limits(f'plugin_limits."{module}"', said, found[""])
+    return found
+
+
+def _limits(title: str, values: Mapping[str, Any], otherwise: Limits) -> Limits:
+    table = _Table(title, values)
+    paths = {name: table.words(name) or getattr(otherwise, name) for name in ("read", "write")}
+    for name, given in paths.items():
+        for path in given:
+            if not os.path.isabs(path):
+                raise table.error(name, f"{path} must start with /")
+    limits = Limits(
+        user=table.text("user", otherwise.user),
+        groups=table.words("groups") or otherwise.groups,
+        memory=table.size("memory", str(otherwise.memory)),
+        cpu=int(table.span("cpu", str(otherwise.cpu))),
+        files=table.size("files", str(otherwise.files)),
+        processes=table.size("processes", str(otherwise.processes)),
+        network=table.flag("network", otherwise.network),
+        hang_after=table.span("hang_after", str(otherwise.hang_after)),
+        **paths,
+    )
+    if limits.memory < 64 * 1024**2 or limits.cpu < 1 or limits.files < 16 or limits.processes < 8:
+        raise table.error("memory", "at least 64M, cpu 1 s, 16 files and 8 processes are needed")
+    if limits.hang_after < 10:
+        raise table.error("hang_after", "at least 10 seconds")
+    table.done()
+    return limits
 
 
 def _plugin_settings(directory: str, warnings: list[str]) -> dict[str, Any]:

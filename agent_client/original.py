@@ -63,6 +63,7 @@ def translated(text: str, path: str, warnings: list[str]) -> dict[str, Any]:
             for module, functions in _table(said, "plugins").items()
             if module not in STOCK_MODULES
         },
+        "plugin_limits": {"network": True},  # which the original's plugins have always had
     }
 
 

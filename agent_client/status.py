@@ -41,7 +41,7 @@ def gather(config: Config) -> dict[str, Any]:
         said["waiting"] = dataclasses.asdict(waiting)
         said["losses"] = dataclasses.asdict(losses)
         said["sent"] = sent
-    for kind in ("collectors", "logs"):
+    for kind in ("collectors", "logs", "plugins"):
         for state in said.get(kind, []):
             if not state["ok"]:
                 name = state.get("name") or state.get("path")
@@ -99,6 +99,13 @@ def told(status: dict[str, Any], now: float) -> str:
         detail = f"  {log['detail']}" if log["detail"] else ""
         behind = f", {_size(log['behind'])} unread" if log["behind"] else ""
         lines.append(f"log       {log['path']}  {mark}  {log['events']} events{behind}{detail}")
+    for plugin in status.get("plugins", []):
+        detail = f"  {plugin['detail']}" if plugin["detail"] else ""
+        lines.append(
+            f"plugin    {plugin['name']}  {plugin['state']}  {plugin['pushes']} pushes, "
+            f"{plugin['restarts']} restarts{detail}"
+        )
+        lines.extend(f"          not enforced: {one}" for one in plugin["missing"])
     lines.extend(f"problem   {problem}" for problem in status["problems"])
     return "\n".join(lines) + "\n"
 

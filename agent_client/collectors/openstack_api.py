@@ -54,6 +54,10 @@ class OpenStackApi(Collector):
         self._next_at = 0.0
         self._thread: threading.Thread | None = None
         self._answer: Mapping[str, Any] | None = None
+        self.reconfigure(config)
+
+    def reconfigure(self, config: Config) -> None:
+        super().reconfigure(config)
         #: The identity URL; a cloud of a clouds.yaml has it there, where only the process reads.
         said = config.openstack
         self._identity = "" if said.cloud else identity(said.auth_url)

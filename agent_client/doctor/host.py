@@ -13,6 +13,7 @@ import sqlite3
 import time
 from typing import Any, Iterator, Mapping
 
+from agent_client import plugin_modules
 from agent_client.config import Config
 from agent_client.doctor.findings import Finding, User, fine, problem, warning
 
@@ -247,6 +248,33 @@ def agent(config: Config, pid: int | None, now: float) -> Iterator[Finding]:
                 state.get("detail", "fails"),
                 f"see it with `sentinella check {state['name']}`, or switch it off",
             )
+
+
+def plugins(config: Config) -> Iterator[Finding]:
+    """Whether each plugin is there and runs, and what of its confinement does not hold."""
+    fared = {one.get("name"): one for one in _status(config).get("plugins", [])}
+    for module, functions in config.plugins.items():
+        if plugin_modules.locate(module, config.plugin_paths) is None:
+            yield problem(
+                "plugins",
+                f"there is no module {module} below {', '.join(config.plugin_paths)}",
+                f"put it there, or sentinella disable {module}={','.join(functions)}",
+            )
+            continue
+        for function in functions:
+            state = fared.get(f"{module}.{function}", {})
+            if not state.get("ok", True):
+                yield problem(
+                    "plugins",
+                    f"{module}.{function}: {state.get('detail')}",
+                    f"mend it, or sentinella disable {module}={function}",
+                )
+            for missing in state.get("missing", []):
+                yield warning(
+                    "plugins",
+                    f"{module}.{function} is less confined than it could be: {missing}",
+                    "see “Plugins” in docs/agent.md for what the host must allow",
+                )
 
 
 def _status(config: Config) -> dict[str, Any]:

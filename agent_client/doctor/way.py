@@ -149,6 +149,18 @@ def _tls(
             )
         ) from None
     try:
+        if config.client_cert:
+            context.load_cert_chain(config.client_cert, config.client_key or None)
+    except (OSError, ssl.SSLError) as error:
+        sock.close()
+        raise _Stop(
+            problem(
+                "client_cert",
+                f"{config.client_cert} and its key cannot be used: {error}",
+                "put certificate and key there, in PEM form, readable by the agent's user",
+            )
+        ) from None
+    try:
         secured = context.wrap_socket(sock, server_hostname=host)
     except ssl.SSLCertVerificationError as error:
         raise _Stop(_untrusted(error, host, port, config)) from None

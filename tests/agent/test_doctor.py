@@ -440,6 +440,16 @@ def test_a_ca_file_that_is_none(
     assert "PEM" in problems[0].mend
 
 
+def test_a_certificate_of_its_own_that_is_none(
+    serve: Callable[..., Product], write: Callable[..., Path], authority: Authority
+) -> None:
+    product = serve(authority.context())
+    found = examine(
+        write(product.url, f'ca_file = "{authority.file}"\nclient_cert = "{authority.file}"')
+    )
+    the_problem(found, "client_cert", "cannot be used", "PEM form")
+
+
 @pytest.mark.parametrize(
     ("offset", "state", "said"),
     [(3600, doctor.PROBLEM, "behind"), (-3600, doctor.PROBLEM, "ahead"),
@@ -689,6 +699,30 @@ def test_a_spool_that_is_damaged(write: Callable[..., Path], tmp_path: Path) -> 
 def test_a_time_zone_that_nobody_knows(write: Callable[..., Path]) -> None:
     found = with_no_server(examine(write(""), TZ="Middle/Earth"))
     the_problem(found, "time zone", "Middle/Earth", "tzdata")
+
+
+def test_plugins_that_are_not_there_fail_or_are_not_confined(
+    write: Callable[..., Path], tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text("def f(agent): pass")
+    more = '[plugins]\nmine = ["f"]\ngone = ["g"]'
+    config = write("", f'plugin_paths = ["{tmp_path}"]', more)
+    (tmp_path / "state" / "status.json").write_text(
+        json.dumps(
+            {
+                "plugins": [
+                    {"name": "mine.f", "ok": False, "detail": "KeyError: 'plugin_key'",
+                     "missing": ["user: there is no user sentinella-plugin"]},
+                ]
+            }
+        )
+    )  # fmt: skip
+    found = [one for one in examine(config) if one.name == "plugins"]
+    assert [one.state for one in found] == [doctor.PROBLEM, doctor.WARNING, doctor.PROBLEM]
+    assert "KeyError: 'plugin_key'" in found[0].detail
+    assert "sentinella disable mine=f" in found[0].mend
+    assert "no user sentinella-plugin" in found[1].detail
+    assert "there is no module gone" in found[2].detail
 
 
 # What is printed

@@ -15,6 +15,7 @@ import pytest
 from agent_client.cli import VERBS
 
 from .conftest import ReportServer
+from .test_plugins import GENERATOR, NATIVE, THREAD
 
 ROOT = Path(__file__).parents[2]
 #: What the agent's own pyproject.toml asks for.
@@ -94,3 +95,34 @@ def test_the_agent_reports_on_this_python(
     (report,) = server.reports.values()
     assert report["specs"]["python"].startswith(version)
     assert [event["message"] for event in report["events"]] == ["it broke"]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_plugins_of_every_kind_run_on_this_python(
+    version: str, server: ReportServer, write_config: Callable[..., Path], tmp_path: Path
+) -> None:
+    python = complete(version)
+    (tmp_path / "generator.py").write_text(GENERATOR.replace("from neighbour", "VALUE = 9 #"))
+    (tmp_path / "native.py").write_text(NATIVE)
+    (tmp_path / "thread.py").write_text(THREAD)
+    plugins = 'generator = ["bare"]\nnative = ["native"]\nthread = ["thread"]\n'
+    config = write_config(server.url, extra=f"[plugins]\n{plugins}")
+    process = subprocess.Popen(
+        [python, "-W", "error", "-m", "agent_client.cli", "-c", str(config), "run"],
+        cwd=ROOT, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "SENTINELLA_PLUGIN_PATHS": str(tmp_path)},
+    )  # fmt: skip
+
+    def kinds() -> set[str]:
+        points = (one for report in server.reports.values() for one in report.get("points", []))
+        return {
+            one.get("tags", {}).get("plugin", one["measurement"])
+            for one in points
+            if one["measurement"] in ("plugin", "queue")
+        }
+
+    arrived = server.wait_for(lambda: kinds() >= {"bare", "queue", "thread"}, 30)
+    process.terminate()
+    _, stderr = process.communicate(timeout=20)
+    assert arrived, (kinds(), stderr)
+    assert process.returncode == 0, stderr

@@ -1,0 +1,445 @@
+"""Starts plugins' processes, takes what they push, restarts what dies or hangs.
+
+One thread for all of them. Nothing that a plugin does reaches the agent but lines on its socket:
+they are bounded in length and number, and answered when what they bring is in the spool.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import pwd
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from typing import Any, Callable, Mapping, Sequence
+
+import agent_client
+from agent_client.config import Config
+from agent_client.logreader import Entry
+from agent_client.plugins import pushes
+from agent_client.plugins.limits import Limits
+from agent_client.wire import Point
+
+log = logging.getLogger("sentinella.plugins")
+
+_LOOK_EVERY = 1.0
+_LONGEST_LINE = 4 * 1024 * 1024
+_LINES_A_MINUTE = 600
+_BACK_OFF_FROM, _BACK_OFF_TO = 1.0, 300.0
+#: A life this long ends the back-off: what dies afterwards is started at once.
+_HEALTHY_AFTER = 600.0
+_STOP_SECONDS = 1.0
+_ERRORS_KEPT = 4096
+
+
+@dataclasses.dataclass
+class PluginState:
+    """How one plugin fares, as `sentinella status` shows it."""
+
+    name: str
+    state: str = "starting"
+    ok: bool = True
+    detail: str = ""
+    pid: int | None = None
+    restarts: int = 0
+    pushes: int = 0
+    points: int = 0
+    events: int = 0
+    refused: int = 0
+    #: What confines it, and what this host could not enforce.
+    holds: Sequence[str] = ()
+    missing: Sequence[str] = ()
+
+
+class _Plugin:
+    """One function with its process, while it has one."""
+
+    def __init__(self, module: str, function: str, limits: Limits) -> None:
+        self.module, self.function, self.limits = module, function, limits
+        self.state = PluginState(f"{module}.{function}")
+        self.process: subprocess.Popen[bytes] | None = None
+        self.socket: socket.socket | None = None
+        self.pending = b""
+        self.errors = b""
+        self.failed = ""
+        self.told = ""
+        self.hung = False
+        self.started_at = 0.0
+        self.sign_at = 0.0
+        self.start_at: float | None = 0.0
+        self.back_off = _BACK_OFF_FROM
+        self.window_at, self.lines = 0.0, 0
+
+
+class Supervisor:
+    """Runs the plugins of a configuration. `store` puts points and events into the spool."""
+
+    def __init__(
+        self,
+        config: Config,
+        store: Callable[[Sequence[Point], Sequence[Entry]], None],
+        tell: Callable[[str, str], None],
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._tell = tell
+        self._plugins: dict[str, _Plugin] = {}
+        self._next_config: Config | None = config
+        self._selector = selectors.DefaultSelector()
+        self._woken, self._waker = socket.socketpair()
+        self._selector.register(self._woken, selectors.EVENT_READ, None)
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def use(self, config: Config) -> None:
+        """Run the plugins of this configuration: what is new starts, what is gone ends."""
+        self._next_config = config
+        if self._thread is None and (config.plugins or self._plugins):
+            self._thread = threading.Thread(target=self._work, name="plugins", daemon=True)
+            self._thread.start()
+        else:
+            self._waker.send(b"x")
+
+    @property
+    def states(self) -> list[PluginState]:
+        """How each fares."""
+        return [plugin.state for plugin in list(self._plugins.values())]
+
+    def close(self) -> None:
+        """End all plugins: asked first, then killed."""
+        if self._stop.is_set():
+            return
+        self._stop.set()
+        self._waker.send(b"x")
+        if self._thread is not None:
+            self._thread.join(_STOP_SECONDS + 3.0)
+        for plugin in self._plugins.values():
+            self._kill(plugin)
+        self._selector.close()
+        self._woken.close()
+        self._waker.close()
+
+    # The thread
+
+    def _work(self) -> None:
+        while not self._stop.is_set():
+            try:
+                if self._next_config is not None:
+                    self._take_up()
+                self._look()
+                self._hear(_LOOK_EVERY)
+            except Exception:
+                # Whatever a plugin brought about: the others, and the agent, go on.
+                log.exception("plugins")
+                self._stop.wait(_LOOK_EVERY)
+        self._end(list(self._plugins.values()))
+
+    def _take_up(self) -> None:
+        config, self._next_config = self._next_config, None
+        assert config is not None  # noqa: S101 - the caller has looked
+        wanted = {
+            f"{module}.{function}": (module, function)
+            for module, functions in config.plugins.items()
+            for function in functions
+        }
+        changed = [
+            plugin
+            for name, plugin in self._plugins.items()
+            if name not in wanted
+            or plugin.limits != config.limits_of(plugin.module)
+            or config.plugin_settings != self._config.plugin_settings
+            or config.plugin_paths != self._config.plugin_paths
+        ]
+        self._end(changed)
+        for plugin in changed:
+            del self._plugins[plugin.state.name]
+        self._config = config
+        for name, (module, function) in wanted.items():
+            if name not in self._plugins:
+                limits = config.limits_of(module)
+                self._plugins[name] = _Plugin(module, function, limits)
+
+    def _look(self) -> None:
+        """Start what is due, bury what died, kill what hangs."""
+        now = time.monotonic()
+        for plugin in self._plugins.values():
+            if plugin.process is None:
+                if plugin.start_at is not None and now >= plugin.start_at:
+                    self._start(plugin, now)
+                continue
+            if plugin.process.poll() is not None:
+                self._died(plugin, now)
+            elif now - plugin.sign_at > plugin.limits.hang_after:
+                plugin.hung = True
+                self._kill(plugin)
+                self._died(plugin, now)
+
+    def _start(self, plugin: _Plugin, now: float) -> None:
+        ours, theirs = socket.socketpair()
+        try:
+            process = subprocess.Popen(  # noqa: S603 - our own runner
+                [sys.executable, "-m", "agent_client.plugins.runner", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                cwd="/", env=_environment(), pass_fds=(theirs.fileno(),), start_new_session=True,
+            )  # fmt: skip
+        except OSError as error:
+            ours.close()
+            plugin.failed = f"cannot be started: {error}"
+            self._put_off(plugin, now)
+            return
+        finally:
+            theirs.close()
+        assert process.stderr is not None  # noqa: S101 - asked for above
+        plugin.process, plugin.socket = process, ours
+        plugin.pending, plugin.errors, plugin.failed, plugin.hung = b"", b"", "", False
+        plugin.started_at = plugin.sign_at = now
+        plugin.state.state, plugin.state.pid = "running", process.pid
+        ours.settimeout(2.0)
+        os.set_blocking(process.stderr.fileno(), False)
+        self._selector.register(ours, selectors.EVENT_READ, plugin)
+        self._selector.register(process.stderr, selectors.EVENT_READ, plugin)
+        told = {
+            "module": plugin.module,
+            "function": plugin.function,
+            "paths": list(self._config.plugin_paths),
+            "config": dict(self._config.plugin_settings),
+            "api_url": self._config.server,
+            "limits": dataclasses.asdict(plugin.limits),
+        }
+        with contextlib.suppress(OSError):  # it died at once: that is seen at the next look
+            ours.sendall(json.dumps(told).encode() + b"\n")
+
+    def _died(self, plugin: _Plugin, now: float) -> None:
+        """What became of it, said once for each reason, and when it is started again."""
+        process = plugin.process
+        assert process is not None  # noqa: S101 - it ran
+        self._drain(plugin)
+        code = process.wait()
+        self._close(plugin)
+        if code == 0 and not plugin.hung:
+            plugin.start_at, plugin.state.state = None, "ended"
+            self._say(plugin, "info", "ended by itself")
+            return
+        if plugin.hung:
+            plugin.failed = f"gave no sign of life for {plugin.limits.hang_after:g} s"
+        elif code == -signal.SIGXCPU or (code == -signal.SIGKILL and not plugin.failed):
+            plugin.failed = (
+                f"was killed, as after {plugin.limits.cpu} s of processor time or without memory"
+            )
+        elif not plugin.failed:
+            last = plugin.errors.decode("utf-8", "replace").strip().splitlines()
+            how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+            plugin.failed = f"died ({how}){': ' + last[-1][:300] if last else ''}"
+        if now - plugin.started_at > _HEALTHY_AFTER:
+            plugin.back_off = _BACK_OFF_FROM
+        self._put_off(plugin, now)
+
+    def _put_off(self, plugin: _Plugin, now: float) -> None:
+        plugin.start_at = now + plugin.back_off
+        plugin.state.state = "waiting"
+        plugin.state.restarts += 1
+        text = f"{plugin.failed}; started again in {plugin.back_off:g} s"
+        if plugin.failed != plugin.told:  # once for each reason, not with each try
+            self._say(plugin, "error", text)
+            plugin.told = plugin.failed
+        plugin.state.ok, plugin.state.detail = False, plugin.failed
+        plugin.back_off = min(_BACK_OFF_TO, plugin.back_off * 2)
+
+    def _say(self, plugin: _Plugin, level: str, text: str) -> None:
+        log.log(logging.getLevelName(level.upper()), "plugin %s %s", plugin.state.name, text)
+        self._tell(level, f"plugin {plugin.state.name} {text}")
+
+    # What they say
+
+    def _hear(self, seconds: float) -> None:
+        for key, _ in self._selector.select(seconds):
+            if key.data is None:
+                self._woken.recv(64)
+            elif key.fileobj is key.data.socket:
+                self._read(key.data)
+            else:
+                self._read_errors(key.data)
+
+    def _read(self, plugin: _Plugin) -> None:
+        assert plugin.socket is not None  # noqa: S101 - it is registered
+        try:
+            came = plugin.socket.recv(262_144)
+        except OSError:
+            came = b""
+        if not came:
+            self._selector.unregister(plugin.socket)
+            plugin.socket.close()
+            plugin.socket = None
+            return
+        plugin.sign_at = time.monotonic()
+        *lines, plugin.pending = (plugin.pending + came).split(b"\n")
+        for line in lines:
+            self._line(plugin, line)
+        if len(plugin.pending) > _LONGEST_LINE:
+            plugin.failed = f"sent a line of more than {_LONGEST_LINE} bytes"
+            self._kill(plugin)
+
+    def _read_errors(self, plugin: _Plugin) -> None:
+        process = plugin.process
+        if process is None or process.stderr is None:
+            return
+        came = process.stderr.read(65_536)
+        if came:
+            plugin.errors = (plugin.errors + came)[-_ERRORS_KEPT:]
+        elif came == b"":
+            self._selector.unregister(process.stderr)
+            process.stderr.close()
+
+    def _drain(self, plugin: _Plugin) -> None:
+        """What it said before it died."""
+        if plugin.socket is not None:
+            plugin.socket.settimeout(0)
+            for _ in range(64):
+                if plugin.socket is None:
+                    break
+                try:
+                    waits = bool(plugin.socket.recv(1, socket.MSG_PEEK))
+                except OSError:
+                    waits = False
+                if not waits:
+                    break
+                self._read(plugin)
+        stderr = plugin.process.stderr if plugin.process is not None else None
+        if stderr is not None and not stderr.closed:
+            self._read_errors(plugin)
+
+    def _line(self, plugin: _Plugin, line: bytes) -> None:
+        try:
+            said = json.loads(line)
+        except ValueError:
+            said = None
+        if not isinstance(said, dict):
+            plugin.state.refused += 1
+            return
+        if isinstance(said.get("hello"), dict):
+            plugin.state.holds = _texts(said["hello"].get("holds"))
+            plugin.state.missing = _texts(said["hello"].get("missing"))
+        elif "failed" in said:
+            plugin.failed = str(said["failed"])[:500]
+        elif "push" in said or "log" in said:
+            answer = self._take(plugin, said)
+            if plugin.socket is not None:
+                with contextlib.suppress(OSError):  # it does not listen any more
+                    plugin.socket.sendall(
+                        json.dumps({"id": said.get("id"), **answer}).encode() + b"\n"
+                    )
+
+    def _take(self, plugin: _Plugin, said: Mapping[str, Any]) -> dict[str, str]:
+        """Store a push or an event; what to answer."""
+        now = time.monotonic()
+        if now - plugin.window_at >= 60:
+            plugin.window_at, plugin.lines = now, 0
+        plugin.lines += 1
+        state = plugin.state
+        if plugin.lines > _LINES_A_MINUTE:
+            state.refused += 1
+            return {"error": f"more than {_LINES_A_MINUTE} pushes and events a minute"}
+        try:
+            points = pushes.points_of(said["push"]) if "push" in said else []
+            entries = [pushes.entry_of(said["log"])] if "log" in said else []
+            if points or entries:
+                self._store(points, entries)
+        except ValueError as error:
+            state.refused += 1
+            return {"error": str(error)[:500]}
+        except Exception as error:
+            log.warning("what plugin %s pushed could not be stored: %s", state.name, error)
+            return {"error": f"not stored: {error}"}
+        state.pushes += 1
+        state.points += len(points)
+        state.events += len(entries)
+        state.ok, state.detail, plugin.told = True, "", ""
+        return {}
+
+    # The end
+
+    def _end(self, plugins: Sequence[_Plugin]) -> None:
+        """Ask them to stop, and kill what has not within a second."""
+        for plugin in plugins:
+            if plugin.socket is not None:
+                with contextlib.suppress(OSError):  # gone already
+                    plugin.socket.sendall(b'{"stop": true}\n')
+        deadline = time.monotonic() + _STOP_SECONDS
+        while any(plugin.process is not None and plugin.process.poll() is None
+                  for plugin in plugins):  # fmt: skip
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            self._hear(min(left, 0.05))
+        for plugin in plugins:
+            self._drain(plugin)
+            self._kill(plugin)
+            self._close(plugin)
+
+    def _kill(self, plugin: _Plugin) -> None:
+        process = plugin.process
+        if process is not None and process.poll() is None:
+            _kill_group(process.pid, plugin.limits.user)
+            with contextlib.suppress(subprocess.TimeoutExpired):  # it waits for a disk: init's
+                process.wait(2.0)
+
+    def _close(self, plugin: _Plugin) -> None:
+        process, plugin.process = plugin.process, None
+        plugin.state.pid = None
+        if plugin.socket is not None:
+            self._selector.unregister(plugin.socket)
+            plugin.socket.close()
+            plugin.socket = None
+        if process is not None and process.stderr is not None and not process.stderr.closed:
+            with contextlib.suppress(KeyError, ValueError):  # its end was read
+                self._selector.unregister(process.stderr)
+            process.stderr.close()
+
+
+def _texts(value: object) -> list[str]:
+    return [str(one)[:300] for one in value] if isinstance(value, list) else []
+
+
+def _kill_group(group: int, user: str) -> None:
+    """Kill all that a plugin started. Another user's needs a process of that user to do it."""
+    try:
+        os.killpg(group, signal.SIGKILL)
+        return
+    except ProcessLookupError:
+        return
+    except PermissionError:
+        entry = pwd.getpwnam(user)
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
+            os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
+            os.killpg(group, signal.SIGKILL)
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+
+
+def _environment() -> dict[str, str]:
+    """What a plugin's process is told of this one's: nothing but the time zone and language."""
+    package = os.path.dirname(os.path.dirname(os.path.abspath(agent_client.__file__)))
+    given = {name: os.environ[name] for name in ("TZ", "LANG", "LC_ALL") if name in os.environ}
+    return {
+        **given,
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "HOME": "/",
+        "PYTHONPATH": package,
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONSAFEPATH": "1",
+        "PYTHONUNBUFFERED": "1",
+        "MALLOC_ARENA_MAX": "2",
+    }

@@ -1,0 +1,648 @@
+"""Plugins of the original's contract run, each in a process of its own, confined and watched."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent_client.config import Config, load
+from agent_client.plugins import pushes
+from agent_client.plugins.confine import landlock_version
+from agent_client.plugins.supervisor import Supervisor
+
+from .conftest import ReportServer
+
+ROOT = Path(__file__).parents[2]
+PLUGIN_KEY = "0f1d3c52-8f3b-4b52-9a3e-2b7d5a0c9e11"
+
+#: After WIRE.md, section 9, as the published template and plugins are written.
+GENERATOR = """
+import logging
+import os
+import trollius as asyncio
+from trollius import From
+from neighbour import VALUE
+
+logger = logging.getLogger(__name__)
+frequency = 0.05
+hostname = os.uname()[1].split('.')[0]
+
+@asyncio.coroutine
+def get_stats(agent):
+    yield From(agent.run_event.wait())
+    config = agent.config['test']
+    yield From(agent.async_create_database(**{'name': 'x'}))
+    loop = asyncio.get_event_loop()
+    while agent.run_event.is_set():
+        yield From(asyncio.sleep(frequency))
+        value = yield From(loop.run_in_executor(None, lambda: VALUE))
+        data = {'server_name': hostname, 'plugins': {config['plugin_key']: {
+            'metric_1': {'row_name': 'Row 1', 'metric_name': 'metric1', 'value': value,
+                         'type': 'integer'},
+            'metric_2': {'row_name': 'Row 1', 'metric_name': 'status', 'value': 'running',
+                         'type': 'String'},
+            'metric_3': {'row_name': 'Row 1', 'metric_name': 'load', 'value': float('nan'),
+                         'type': '%'}}}}
+        yield From(agent.async_push(data))
+
+def bare(agent):
+    yield From(agent.run_event.wait())
+    while agent.run_event.is_set():
+        yield From(asyncio.sleep(frequency))
+        yield From(agent.async_push({'plugins': {'bare': {'m': {'value': 1}}}}))
+"""
+
+NATIVE = """
+import asyncio
+
+async def native(agent):
+    await agent.run_event.wait()
+    while agent.run_event.is_set():
+        await asyncio.sleep(0.05)
+        await agent.async_push({'server_name': 'x', 'measurements': [
+            {'name': 'queue.depth', 'value': 7, 'tags': {'queue': 'mail'}}], 'stats': {}})
+"""
+
+THREAD = """
+import time
+
+def thread(agent):
+    agent.run_event.wait()
+    agent.create_database('nothing')
+    while agent.run_event.is_set():
+        time.sleep(0.05)
+        agent.push({'plugins': {'thread': {'m': {'row_name': 'r', 'value': 3.5, 'type': '%'}}}})
+        agent.push_log({'service_name': 'backup', 'timex': '2026-11-22 10:34:00.666',
+                        'log_id': '2712', 'level': 'ERROR', 'component': 'backup.main',
+                        'description': 'it failed\\n'})
+"""
+
+
+class Store:
+    """What plugins bring, instead of a spool."""
+
+    def __init__(self) -> None:
+        self.points: list[Any] = []
+        self.entries: list[Any] = []
+        self.told: list[tuple[str, str]] = []
+        self.failure: Exception | None = None
+        self._changed = threading.Condition()
+
+    def store(self, points: Any, entries: Any) -> None:
+        if self.failure is not None:
+            raise self.failure
+        with self._changed:
+            self.points.extend(points)
+            self.entries.extend(entries)
+            self._changed.notify_all()
+
+    def tell(self, level: str, text: str) -> None:
+        with self._changed:
+            self.told.append((level, text))
+            self._changed.notify_all()
+
+    def wait(self, condition: Callable[[], Any], seconds: float = 20.0) -> bool:
+        with self._changed:
+            return bool(self._changed.wait_for(condition, seconds))
+
+    def said(self, text: str) -> bool:
+        return any(text in one for _, one in self.told)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "plugins"
+    (path / "test").mkdir(parents=True)
+    (path / "test" / "__init__.py").write_text(GENERATOR)
+    (path / "test" / "neighbour.py").write_text("VALUE = 100\n")
+    (path / "native.py").write_text(NATIVE)
+    (path / "thread.py").write_text(THREAD)
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d" / "test.conf").write_text(json.dumps({"plugin_key": PLUGIN_KEY}))
+    return path
+
+
+@pytest.fixture
+def configure(folder: Path, tmp_path: Path) -> Callable[..., Config]:
+    def configure(plugins: str, limits: str = "", write: dict[str, str] | None = None) -> Config:
+        for name, text in (write or {}).items():
+            (folder / name).write_text(text)
+        path = tmp_path / "agent.toml"
+        path.write_text(
+            f'[agent]\nplugin_paths = ["{folder}"]\nplugins_dir = "{tmp_path}/conf.d"\n'
+            f"[plugins]\n{plugins}\n[plugin_limits]\n{limits}\n"
+        )
+        return load(str(path), {})
+
+    return configure
+
+
+@pytest.fixture
+def supervise() -> Iterator[Callable[[Config], tuple[Supervisor, Store]]]:
+    made: list[Supervisor] = []
+
+    def supervise(config: Config) -> tuple[Supervisor, Store]:
+        store = Store()
+        supervisor = Supervisor(config, store.store, store.tell)
+        supervisor.use(config)
+        made.append(supervisor)
+        return supervisor, store
+
+    yield supervise
+    for one in made:
+        one.close()
+
+
+Supervise = Callable[[Config], tuple[Supervisor, Store]]
+
+
+# The contract
+
+
+def test_every_kind_of_plugin_runs_and_its_data_arrives(
+    server: ReportServer, folder: Path, tmp_path: Path
+) -> None:
+    """The whole agent, with the original's own configuration file, unchanged."""
+    path = tmp_path / "sentinella.conf"
+    said = json.dumps(
+        {
+            "api_url": server.url, "account_key": "KEY", "log_file": "", "log_level": "INFO",
+            "log_format": "", "plugins_conf_dir": "${tourbillon_conf_dir}/conf.d",
+            "openstack_services": {}, "plugins": {
+                "sentinella.metrics": ["get_server_usage_stats"],
+                "sentinella.test": ["get_stats", "bare"],
+                "sentinella.native": ["native"],
+                "sentinella.thread": ["thread"],
+            },
+        }
+    )  # fmt: skip
+    path.write_text(said)
+    path.chmod(0o600)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "agent_client.cli", "-c", str(path), "run"],
+        cwd=ROOT, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "SENTINELLA_PLUGIN_PATHS": str(folder), "SENTINELLA_INTERVAL": "1",
+             "SENTINELLA_STATE_DIR": str(tmp_path / "state")},
+    )  # fmt: skip
+
+    def points() -> list[dict[str, Any]]:
+        return [one for report in server.reports.values() for one in report.get("points", [])]
+
+    def there(measurement: str, **tags: str) -> list[dict[str, Any]]:
+        return [
+            one
+            for one in points()
+            if one["measurement"] == measurement and tags.items() <= one.get("tags", {}).items()
+        ]
+
+    try:
+        assert server.wait_for(
+            lambda: (
+                there("plugin", plugin=PLUGIN_KEY)
+                and there("plugin", plugin="bare")
+                and there("queue")
+                and there("plugin", plugin="thread")
+                and "it failed" in server.messages()
+            ),
+            30,
+        )
+    finally:
+        process.terminate()
+        _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 0
+    one = there("plugin", plugin=PLUGIN_KEY)[0]
+    assert one["fields"] == {"value": 100.0}
+    assert one["tags"] == {
+        "plugin": PLUGIN_KEY, "id": "metric_1", "row": "Row 1", "metric": "metric1",
+        "type": "integer",
+    }  # fmt: skip
+    assert there("plugin_state", state="running", plugin=PLUGIN_KEY)
+    assert not there("plugin", id="metric_3"), "not a number is no number"
+    assert there("queue", queue="mail")[0]["fields"] == {"depth": 7.0}
+    event = next(one for one in server.events() if one["message"] == "it failed")
+    assert (event["service"], event["level"], event["component"], event["pid"]) == (
+        "backup", "error", "backup.main", 2712,
+    )  # fmt: skip
+    assert path.read_text() == said
+    assert "Traceback" not in stderr
+
+
+def test_the_wait_for_a_push_ends_when_it_is_stored_and_a_refusal_is_an_exception(
+    configure: Callable[..., Config], supervise: Supervise
+) -> None:
+    code = """
+def f(agent):
+    try:
+        agent.push({'plugins': 3})
+    except Exception as error:
+        agent.push_log({'description': 'refused: %s' % error, 'level': 'warn', 'component': ''})
+    while agent.run_event.is_set():
+        pass
+"""
+    _, store = supervise(configure('mine = ["f"]', write={"mine.py": code}))
+    assert store.wait(lambda: store.entries)
+    assert store.entries[0].message == "refused: plugins: an object by plugin key"
+    assert store.entries[0].level == "warning"
+
+
+def test_what_could_not_be_stored_is_told_to_the_plugin(
+    configure: Callable[..., Config], supervise: Supervise
+) -> None:
+    code = """
+import asyncio
+async def f(agent):
+    while agent.run_event.is_set():
+        try:
+            await agent.async_push({'plugins': {'a': {'b': {'value': 1}}}})
+        except Exception as error:
+            raise SystemExit(str(error))
+"""
+    config = configure('mine = ["f"]', write={"mine.py": code})
+    store = Store()
+    store.failure = OSError("the disk is full")
+    supervisor = Supervisor(config, store.store, store.tell)
+    supervisor.use(config)
+    assert store.wait(lambda: store.said("not stored: the disk is full"))
+    supervisor.close()
+
+
+# What dies, hangs, floods
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("def f(agent): raise RuntimeError('no docker here')", "RuntimeError: no docker here"),
+        ("async def f(agent): raise KeyError('plugin_key')", "KeyError: 'plugin_key'"),
+        ("import os\ndef f(agent): os.kill(os.getpid(), 11)", "SIGSEGV"),
+        ("import os\ndef f(agent): os._exit(7)", "exit code 7"),
+        ("import nothing_like_it\ndef f(agent): pass", "No module named 'nothing_like_it'"),
+        ("def g(agent): pass", "has no function f"),
+        ("def f(agent): (", "SyntaxError"),
+    ],
+)
+def test_what_dies_is_told_with_its_reason_and_started_again(
+    configure: Callable[..., Config], supervise: Supervise, code: str, said: str
+) -> None:
+    supervisor, store = supervise(configure('mine = ["f"]', write={"mine.py": code}))
+    assert store.wait(lambda: store.said(said)), (store.told, supervisor.states)
+    assert store.told[0][0] == "error"
+    assert "started again in 1 s" in store.told[0][1]
+    (state,) = supervisor.states
+    assert (state.ok, state.restarts) == (False, state.restarts)
+    assert state.restarts >= 1
+
+
+def test_the_same_death_again_and_again_is_told_once_with_longer_pauses(
+    configure: Callable[..., Config], supervise: Supervise, tmp_path: Path
+) -> None:
+    code = "def f(agent): raise ValueError('always')"
+    supervisor, store = supervise(configure('mine = ["f"]', write={"mine.py": code}))
+    deadline = time.monotonic() + 30
+    while supervisor.states[0].restarts < 3 if supervisor.states else True:
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.1)
+    assert len([one for one in store.told if "always" in one[1]]) == 1
+
+
+def test_one_that_hangs_is_killed_and_started_again_while_the_others_go_on(
+    configure: Callable[..., Config], supervise: Supervise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = """
+import asyncio, time
+async def f(agent):
+    await agent.async_push({'plugins': {'hangs': {'a': {'value': 1}}}})
+    time.sleep(3600)
+"""
+    config = configure(
+        'mine = ["f"]\nthread = ["thread"]', "hang_after = 10", write={"mine.py": code}
+    )
+    supervisor, store = supervise(config)
+
+    def from_(key: str) -> int:
+        return sum(point.tags.get("plugin") == key for point in store.points)
+
+    assert store.wait(lambda: from_("hangs") and from_("thread"))
+    plugin = supervisor._plugins["mine.f"]
+    plugin.sign_at = time.monotonic() - 3600
+    assert store.wait(lambda: store.said("gave no sign of life"))
+    before = from_("thread")
+    assert store.wait(lambda: from_("hangs") >= 2 and from_("thread") > before + 3)
+
+
+def test_a_flood_is_refused_and_the_agent_goes_on(
+    configure: Callable[..., Config], supervise: Supervise
+) -> None:
+    code = """
+def f(agent):
+    while True:
+        try:
+            agent.push({'plugins': {'a': {'b': {'value': 1}}}})
+        except Exception as error:
+            assert 'a minute' in str(error)
+"""
+    supervisor, store = supervise(configure('mine = ["f"]', write={"mine.py": code}))
+    deadline = time.monotonic() + 30
+    while not (supervisor.states and supervisor.states[0].refused > 100):
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.05)
+    assert len(store.points) == 600
+
+
+def test_one_that_ends_by_itself_is_let_rest(
+    configure: Callable[..., Config], supervise: Supervise
+) -> None:
+    supervisor, store = supervise(
+        configure('mine = ["f"]', write={"mine.py": "def f(agent): pass"})
+    )
+    assert store.wait(lambda: store.said("ended by itself"))
+    assert supervisor.states[0].state == "ended"
+    assert supervisor.states[0].restarts == 0
+
+
+def test_one_that_takes_too_much_memory_or_processor_time_dies_alone(
+    configure: Callable[..., Config], supervise: Supervise
+) -> None:
+    hungry = "def f(agent):\n    held = [b'x' * 10**6 for _ in range(10**5)]"
+    busy = "def f(agent):\n    while True: pass"
+    _, store = supervise(
+        configure(
+            'hungry = ["f"]\nbusy = ["f"]', 'memory = "200M"\ncpu = 1',
+            write={"hungry.py": hungry, "busy.py": busy},
+        )
+    )  # fmt: skip
+    assert store.wait(lambda: store.said("MemoryError") and store.said("1 s of processor time"))
+
+
+def test_closing_ends_every_process_of_every_plugin(
+    configure: Callable[..., Config], supervise: Supervise, tmp_path: Path
+) -> None:
+    code = """
+import signal, subprocess, time
+def f(agent):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    child = subprocess.Popen(['sleep', '3600'])
+    agent.push_log({'description': str(child.pid), 'level': 'info'})
+    time.sleep(3600)
+"""
+    supervisor, store = supervise(configure('mine = ["f"]', write={"mine.py": code}))
+    assert store.wait(lambda: store.entries)
+    pid, child = supervisor.states[0].pid, int(store.entries[0].message)
+    began = time.monotonic()
+    supervisor.close()
+    assert time.monotonic() - began < 3
+    for number in (pid, child):
+        assert number is not None
+        assert (
+            not Path(f"/proc/{number}").exists()
+            or "Z" in Path(f"/proc/{number}/stat").read_text().split(")")[1].split()[0]
+        )
+
+
+def test_a_reload_starts_what_is_new_and_ends_what_is_gone(
+    configure: Callable[..., Config], supervise: Supervise
+) -> None:
+    supervisor, store = supervise(configure('thread = ["thread"]'))
+    assert store.wait(lambda: store.points)
+    before = supervisor.states[0].pid
+    supervisor.use(configure('thread = ["thread"]\nnative = ["native"]'))
+    assert store.wait(lambda: any(point.measurement == "queue" for point in store.points))
+    assert next(one for one in supervisor.states if one.name == "thread.thread").pid == before
+    supervisor.use(configure('native = ["native"]'))
+    deadline = time.monotonic() + 20
+    while len(supervisor.states) != 1:
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.02)
+    assert not Path(f"/proc/{before}").exists()
+
+
+def test_an_agent_that_is_killed_takes_its_plugins_with_it(
+    server: ReportServer, folder: Path, write_config: Callable[..., Path]
+) -> None:
+    config = write_config(server.url, extra='[plugins]\nthread = ["thread"]\n')
+    process = subprocess.Popen(
+        [sys.executable, "-m", "agent_client.cli", "-c", str(config), "run"],
+        cwd=ROOT, stderr=subprocess.DEVNULL,
+        env={**os.environ, "SENTINELLA_PLUGIN_PATHS": str(folder)},
+    )  # fmt: skip
+    assert server.wait_for(lambda: "it failed" in server.messages())
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    ours = [
+        int(pid)
+        for task in Path(f"/proc/{process.pid}/task").iterdir()
+        for pid in (task / "children").read_text().split()
+    ]
+    assert ours, children
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}/cmdline").exists() and b"runner" in
+              Path(f"/proc/{pid}/cmdline").read_bytes() for pid in ours):  # fmt: skip
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.02)
+
+
+# Confinement
+
+LOOKS = """
+import json, os, socket
+def f(agent):
+    found = {}
+    def attempt(name, act):
+        try:
+            act()
+            found[name] = 'works'
+        except OSError as error:
+            found[name] = error.strerror
+    attempt('named', lambda: open(%(named)r).read())
+    attempt('other', lambda: open(%(other)r).read())
+    attempt('write', lambda: open(%(other)r, 'a').write('x'))
+    attempt('make', lambda: open(%(other)r + '.new', 'w'))
+    attempt('list', lambda: os.listdir('/root'))
+    attempt('passwd', lambda: open('/etc/passwd').read())
+    attempt('connect', lambda: socket.create_connection(('127.0.0.1', %(port)d), 2))
+    found['uid'] = os.getuid()
+    found['groups'] = os.getgroups()
+    status = open('/proc/thread-self/status').read()
+    found['caps'] = [line.split()[1] for line in status.splitlines() if line[:6] == 'CapEff'][0]
+    found['environ'] = sorted(os.environ)
+    agent.push_log({'description': json.dumps(found), 'level': 'info'})
+    while agent.run_event.is_set():
+        pass
+"""
+
+
+@pytest.fixture
+def look(
+    configure: Callable[..., Config], supervise: Supervise, tmp_path: Path, server: ReportServer
+) -> Callable[..., tuple[dict[str, Any], Any]]:
+    """What a plugin finds that it may do, and what the supervisor says of it."""
+
+    def look(limits: str = "", **config: Any) -> tuple[dict[str, Any], Any]:
+        named, other = tmp_path / "named", tmp_path / "other"
+        for path in (named, other):
+            path.write_text("x")
+        code = LOOKS % {
+            "named": str(named), "other": str(other), "port": int(server.url.rsplit(":", 1)[1]),
+        }  # fmt: skip
+        made = configure('mine = ["f"]', limits, write={"mine.py": code})
+        supervisor, store = supervise(made)
+        assert store.wait(lambda: store.entries), (store.told, supervisor.states)
+        return json.loads(store.entries[0].message), supervisor.states[0]
+
+    return look
+
+
+needs_landlock = pytest.mark.skipif(not landlock_version(), reason="a kernel without Landlock")
+
+
+@needs_landlock
+def test_it_reads_only_what_is_named_and_writes_nothing(
+    look: Callable[..., Any], tmp_path: Path
+) -> None:
+    found, state = look(f'read = ["{tmp_path}/named"]')
+    denied = "Permission denied"
+    assert (found["named"], found["passwd"]) == ("works", "works")
+    assert [found[name] for name in ("other", "write", "make", "list")] == [denied] * 4
+    assert any(one.startswith("files: only what is named") for one in state.holds)
+
+
+@needs_landlock
+def test_it_reaches_no_network_unless_it_may(look: Callable[..., Any]) -> None:
+    found, state = look()
+    assert found["connect"] != "works"
+    assert any(one.startswith("network: no") for one in state.holds)
+
+
+def test_the_network_is_open_to_one_that_may(look: Callable[..., Any]) -> None:
+    found, _ = look("network = true")
+    assert found["connect"] == "works"
+
+
+def test_it_inherits_no_secret_and_no_capability(look: Callable[..., Any]) -> None:
+    os.environ["SENTINELLA_KEY"] = "snt_secret"
+    try:
+        found, _ = look()
+    finally:
+        del os.environ["SENTINELLA_KEY"]
+    assert "SENTINELLA_KEY" not in found["environ"]
+    assert int(found["caps"], 16) == 0
+
+
+def test_what_the_host_cannot_enforce_is_said(
+    look: Callable[..., Any], write_config: Callable[..., Path]
+) -> None:
+    found, state = look('user = "no-such-user"')
+    assert found["uid"] == os.getuid()
+    assert any("there is no user no-such-user" in one for one in state.missing)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may change its user here")
+@pytest.mark.skipif(not os.access("/usr/bin/python3", os.X_OK), reason="no Python for everybody")
+def test_it_runs_as_the_user_of_plugins_and_can_be_killed_as_such(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An agent that is not root, with the two capabilities of its unit, and no other."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        place.chmod(0o755)
+        (place / "mine.py").write_text(
+            "import os, time\ndef f(agent):\n"
+            "    agent.push_log({'description': '%d %d' % (os.getuid(), os.getpid())})\n"
+            "    time.sleep(3600)\n"
+        )
+        script = f"""
+import sys, threading
+sys.path.insert(0, {str(ROOT)!r})
+from agent_client.config import Config
+from agent_client.plugins.limits import Limits
+from agent_client.plugins.supervisor import Supervisor
+came = threading.Event(); said = []
+def store(points, entries): said.extend(entries); came.set()
+config = Config(plugins={{"mine": ("f",)}}, plugin_paths=({name!r},),
+                plugin_limits={{"": Limits(user="daemon")}})
+supervisor = Supervisor(config, store, lambda level, text: print(level, text, flush=True))
+supervisor.use(config)
+assert came.wait(20)
+print(said[0].message, supervisor.states[0].missing, flush=True)
+supervisor.close()
+"""
+        done = subprocess.run(
+            [
+                "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
+                "--inh-caps=+setuid,+setgid", "--ambient-caps=+setuid,+setgid",
+                "/usr/bin/python3", "-c", script,
+            ],
+            capture_output=True, text=True, timeout=60, check=False, cwd="/",
+        )  # fmt: skip
+    if "setpriv" in done.stderr:
+        pytest.skip(done.stderr)
+    assert done.returncode == 0, done.stderr
+    uid, pid = done.stdout.split()[:2]
+    assert uid == "1", "the user daemon"
+    assert not Path(f"/proc/{pid}").exists()
+
+
+# What is pushed
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        None, [], {}, {"plugins": []}, {"plugins": {"k": 3}}, {"plugins": {"k": {"m": 3}}},
+        {"measurements": 3}, {"measurements": [3]}, {"measurements": "{"},
+        {"plugins": {"k": {str(n): {"value": n} for n in range(5001)}}},
+    ],
+)  # fmt: skip
+def test_a_push_that_is_none_is_refused(wrong: object) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        pushes.points_of(wrong)
+
+
+def test_pushes_are_read_as_leniently_as_the_original_was() -> None:
+    points = pushes.points_of(
+        {
+            "server_name": "x",
+            "plugins": {"k": {"a": {"value": 1}, "b": {"value": True, "type": "Binary"}}, "l": {}},
+            "measurements": json.dumps([{"name": "swap", "value": 2}]),
+        }
+    )
+    assert [(one.measurement, dict(one.fields)) for one in points] == [
+        ("plugin", {"value": 1.0}), ("plugin", {"value": 1.0}), ("swap", {"value": 2.0}),
+    ]  # fmt: skip
+    assert points[0].tags == {"plugin": "k", "id": "a", "metric": "a"}
+
+
+def test_hostile_text_is_cut_and_times_are_the_hosts() -> None:
+    (point,) = pushes.points_of({"plugins": {"k" * 999: {"i" * 999: {"value": 1}}}})
+    assert all(len(text) <= 200 for text in point.tags.values())
+    entry = pushes.entry_of({"timex": "2026-11-22 10:34:00.5", "description": "x", "level": "?"})
+    assert time.strftime("%H:%M:%S", time.localtime(entry.at)) == "10:34:00"
+    assert (entry.level, entry.at % 1) == ("info", 0.5)
+    with pytest.raises(ValueError, match="description"):
+        pushes.entry_of({"level": "ERROR"})
+
+
+def test_limits_are_for_all_and_for_one_module(configure: Callable[..., Config]) -> None:
+    config = configure(
+        "", 'memory = "100M"\nnetwork = false\n["plugin_limits"."a.b"]\nnetwork = true'.replace(
+            '["plugin_limits"."a.b"]', '[plugin_limits."a.b"]'
+        )
+    )  # fmt: skip
+    assert config.limits_of("x").memory == 100 * 1024**2
+    assert not config.limits_of("x").network
+    assert config.limits_of("a.b").network
+    assert config.limits_of("a.b").memory == 100 * 1024**2
+    assert signal.SIGXCPU
