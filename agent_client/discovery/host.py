@@ -12,6 +12,7 @@ import json
 import os
 import re
 import socket
+import time
 from typing import Any, Iterator
 
 _UNIT_FOLDERS = (
@@ -20,10 +21,13 @@ _UNIT_FOLDERS = (
 )  # fmt: skip
 #: Both speak Docker's protocol (Docker Engine API, `GET /containers/json`).
 _SOCKETS = ("/var/run/docker.sock", "/run/docker.sock", "/run/podman/podman.sock")
-_SOCKET_TIMEOUT = 2.0
+_SOCKET_TIMEOUT = 1.0
+#: An engine that hung once is left alone for so many seconds: others wait for our answers too.
+_LEFT_ALONE = 1800.0
 _LONGEST_ANSWER = 4 * 1024 * 1024
 _CONTAINER_ID = re.compile(r"(?:^|[/:-])([0-9a-f]{64})(?:\.scope|/|$)")
 _UNIT = re.compile(r"([^/]+\.service)(?:/|$)")
+_NESTED = re.compile(r"/user\.slice/|/user@|/lxc[./]|\.scope/|/payload/")
 _POD_LOG = re.compile(
     r"(?P<pod>[^_]+)_(?P<namespace>[^_]+)_(?P<name>.+)-(?P<id>[0-9a-f]{64})\.log$"
 )
@@ -52,6 +56,8 @@ class Host:
     def __init__(self, root: str = "/", proc: str = "") -> None:
         self.root = root.rstrip("/")
         self.proc = proc or f"{self.root}/proc"
+        self._known: dict[str, Container] = {}
+        self._not_before: dict[str, float] = {}
         #: What could not be looked at, and why; one line each.
         self.blind: dict[str, str] = {}
 
@@ -122,6 +128,10 @@ class Host:
         for path in dict.fromkeys(os.path.realpath(self.path(path)) for path in _SOCKETS):
             if not os.path.exists(path):
                 continue
+            if time.monotonic() < self._not_before.get(path, 0.0):
+                asked = self.sees_containers
+                found.update(self._known)
+                continue
             try:
                 for container in _containers(_ask(path, "/containers/json?all=1")):
                     found[container.id] = container
@@ -134,9 +144,13 @@ class Host:
                 )
             except (OSError, ValueError, http.client.HTTPException) as error:
                 self.blind[path] = f"{path} does not answer: {error}"
+                if isinstance(error, socket.timeout):
+                    self._not_before[path] = time.monotonic() + _LEFT_ALONE
+                    found.update(self._known)
         for container in self._pod_containers():
             found.setdefault(container.id, container)
         self.sees_containers = asked or bool(found)
+        self._known = found
         return found
 
     #: Whether the last look at containers found somebody who knows them.
@@ -162,8 +176,11 @@ def container_id(cgroup: str) -> str:
 
 
 def unit_of(cgroup: str) -> str:
-    """The systemd service that a control group belongs to; not that of a user's session."""
-    if "/user.slice/" in cgroup or "/user@" in cgroup:
+    """The systemd service of this host that a control group belongs to.
+
+    That of a user's session, or of a container with a systemd of its own, is none.
+    """
+    if _NESTED.search(cgroup):
         return ""
     found = _UNIT.findall(cgroup)
     return found[-1].replace("\\x2d", "-") if found else ""

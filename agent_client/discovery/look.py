@@ -36,6 +36,8 @@ _FORGET_UNTRACED_AFTER = 7 * 86_400.0
 _SYSTEM_FOLDERS = ("/usr/", "/bin/", "/sbin/", "/opt/", "/snap/")
 #: Changes that wait to be stored; if that fails for long, the oldest go.
 _CHANGES_KEPT = 1000
+#: Of one service so many changes are told in so many seconds: one that crashes in a loop is known.
+_TOLD_AT_MOST, _TOLD_WITHIN = 12, 3600.0
 #: After the host was started, its services are given so many seconds to come up.
 _STARTS_WITHIN = 300.0
 _NOVA_MANAGE = "/usr/bin/nova-manage"
@@ -115,6 +117,7 @@ class Discovery:
         self._asked_at: float | None = None
         self._labelled: dict[int, Known[Label]] = {}
         self._boot_id = ""
+        self._told_at: dict[str, list[float]] = {}
 
     # What the agent asks
 
@@ -613,6 +616,14 @@ class Discovery:
 
     def _tell(self, level: str, text: str, service: str = "sentinella") -> None:
         log.info("%s", text)
+        now = self._clock()
+        recent = [at for at in self._told_at.get(service, ()) if 0 <= now - at < _TOLD_WITHIN]
+        self._told_at[service] = recent
+        if len(recent) >= _TOLD_AT_MOST:
+            return
+        recent.append(now)
+        if len(recent) == _TOLD_AT_MOST:
+            text += "; it changes so often that no more of it is told for a while"
         del self._changes[:-_CHANGES_KEPT]
         self._changes.append(Change(level, text, service))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import socket
 from pathlib import Path
 
 import pytest
@@ -337,6 +338,8 @@ def test_the_configuration_s_own_logs_come_first(watched: Watched) -> None:
         (f"/machine.slice/libpod-{'cd' * 32}.scope/container", "", "cd" * 32),
         (f"/kubepods/besteffort/pod1f2e/{'ef' * 32}", "", "ef" * 32),
         (f"/kubepods.slice/kubepods-pod1f.slice/cri-containerd-{'ef' * 32}.scope", "", "ef" * 32),
+        ("/lxc.payload.aio1_nova_api/system.slice/nova-api-os-compute.service", "", ""),
+        ("/machine.slice/machine-web.scope/payload/system.slice/nginx.service", "", ""),
         ("/", "", ""),
     ],
 )
@@ -460,3 +463,34 @@ def test_after_a_reboot_services_are_given_time_to_come_up(watched: Watched) -> 
     assert (watched.told(), watched.pauses) == ([], 0)
     assert watched.look(300)["mariadb"].state == "down"
     assert watched.told() == ["error: mariadb is gone: no process of it runs"]
+
+
+def test_a_service_that_crashes_in_a_loop_is_not_told_of_for_ever(watched: Watched) -> None:
+    watched.start()
+    watched.look()
+    told = watched.told()
+    for number in range(1, 40):
+        watched.host.kill(499 + number)
+        watched.start(500 + number, started=100_010 + 10 * number)
+        assert watched.look()["nova-compute"].restarts == number
+        told += watched.told()
+    assert len(told) == 13
+    assert told[-1].endswith("it changes so often that no more of it is told for a while")
+    watched.host.kill(539)
+    watched.look(3600)
+    assert watched.told() == ["error: nova-compute is gone: no process of it runs"]
+
+
+def test_an_engine_that_hangs_is_asked_once_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with socket.socket(socket.AF_UNIX) as engine:
+        engine.bind(str(tmp_path / "run/docker.sock"))
+        engine.listen()
+        host = Host(str(tmp_path))
+        assert host.containers() == {}
+        assert any("does not answer" in text for text in host.blind.values())
+        engine.accept()[0].close()
+        assert host.containers() == {}
+        engine.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            engine.accept()
