@@ -7,6 +7,7 @@ the databases of dpkg and rpm, and from the labels and tags of containers' image
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -239,16 +240,7 @@ def _of_rpm(host: Host, catalogue: Catalogue) -> Iterator[Version]:
         if not os.path.exists(host.path(path)):
             continue
         try:
-            database = sqlite3.connect(f"file:{host.path(path)}?mode=ro&immutable=1", uri=True)
-            try:
-                marks = ",".join("?" * len(wanted))
-                rows = database.execute(
-                    "SELECT Name.key, Packages.blob FROM Name JOIN Packages USING (hnum) "  # noqa: S608 - only marks
-                    f"WHERE Name.key IN ({marks})",
-                    sorted(wanted),
-                ).fetchall()
-            finally:
-                database.close()
+            rows = _rpm_rows(host.path(path), sorted(wanted))
         except sqlite3.Error as error:
             host.blind[path] = f"{path}: {error}"
             continue
@@ -257,6 +249,23 @@ def _of_rpm(host: Host, catalogue: Catalogue) -> Iterator[Version]:
             if version:
                 yield Version(wanted[name], version, f"rpm {name}")
         return
+
+
+def _rpm_rows(path: str, names: list[str]) -> list[tuple[str, bytes]]:
+    """Names and headers; without those in a write-ahead log that may not be opened."""
+    marks = ",".join("?" * len(names))
+    query = (
+        "SELECT Name.key, Packages.blob FROM Name JOIN Packages USING (hnum) "  # noqa: S608
+        f"WHERE Name.key IN ({marks})"  # nothing but marks
+    )
+    for mode in ("mode=ro", "mode=ro&immutable=1"):
+        try:
+            with contextlib.closing(sqlite3.connect(f"file:{path}?{mode}", uri=True)) as database:
+                return database.execute(query, names).fetchall()
+        except sqlite3.OperationalError:
+            if mode.endswith("1"):
+                raise
+    return []
 
 
 def _rpm_text(blob: bytes, tag: int) -> str:
