@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-import subprocess
 import time
 from typing import TYPE_CHECKING, Any, Callable, Mapping, Sequence
 
@@ -15,7 +14,9 @@ from agent_client.discovery.catalogue import Catalogue, Kind, catalogue
 from agent_client.discovery.host import Container, Host, container_id, unit_of
 from agent_client.discovery.identify import identify, names
 from agent_client.discovery.memory import Memory, Seen
+from agent_client.discovery.nova_manage import NovaManage
 from agent_client.discovery.processes import DEAD_STATES, Known, ProcessTable, Stat
+from agent_client.discovery.traces import Installed
 
 if TYPE_CHECKING:
     from agent_client.config import Config, Service
@@ -40,8 +41,6 @@ _CHANGES_KEPT = 1000
 _TOLD_AT_MOST, _TOLD_WITHIN = 12, 3600.0
 #: After the host was started, its services are given so many seconds to come up.
 _STARTS_WITHIN = 300.0
-_NOVA_MANAGE = "/usr/bin/nova-manage"
-_NOVA_MANAGE_MAY_TAKE = 30.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +65,6 @@ class Found:
     restarts: int = 0
     unit: str = ""
     container: str = ""
-    how: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,9 +110,8 @@ class Discovery:
         self._everything_at: float | None = None
         self._processes_at: float | None = None
         self._versions: list[release.Version] = []
-        self._nova_manage_said: list[release.Version] = []
-        self._asked: subprocess.Popen[str] | None = None
-        self._asked_at: float | None = None
+        self._nova_manage = NovaManage(self.host)
+        self._installed = Installed(self.host, {}, {}, ())
         self._labelled: dict[int, Known[Label]] = {}
         self._boot_id = ""
         self._told_at: dict[str, list[float]] = {}
@@ -141,7 +138,8 @@ class Discovery:
         new = [name for name in found if name not in self.memory.services]
         if self._everything_is_due(now) or new:
             self._look_at_everything(now, found)
-        self._hear_nova_manage(now)
+        if self._nova_manage.hear(now):
+            self._judge()
         self.found = self._settle(found, now)
         here = tuple(one.name for one in self.found)
         if self._everything_at == now or here != self._source_names:
@@ -178,7 +176,7 @@ class Discovery:
         """What the host's specs say of it: role, OpenStack's release, containers."""
         facts: dict[str, Any] = {"role": self.role}
         # Packages alone are no cloud: something of it must run, or have run.
-        if self._has_openstack and (self.verdict.release or self.verdict.projects):
+        if self.has_openstack and (self.verdict.release or self.verdict.projects):
             facts["openstack"] = {
                 "release": self.verdict.release,
                 "version": self.verdict.version,
@@ -206,31 +204,13 @@ class Discovery:
             )
         return self._config.logs + logs.sources(self.host, writers, self._config.levels)
 
-    def uncertain(self) -> list[str]:
-        """What could not be looked at, or does not fit together."""
-        doubts = [*self.verdict.doubts, *self.host.blind.values()]
-        if self.table.incomplete:
-            doubts.append(self.table.incomplete)
-        if self._has_openstack and not self.verdict.release:
-            doubts.append(
-                "OpenStack's release is not known: no package, image or nova-manage that this user "
-                "may see tells it (inside containers only root may look)"
-            )
-        known = {found.unit for found in self.found}
-        names = {found.name for found in self.found}
-        for kind in self.catalogue.kinds.values():
-            for unit in (f"{name}.service" for name in kind.units):
-                if (
-                    self.units.get(unit) == "enabled"
-                    and kind.name not in names
-                    and unit not in known
-                    and kind.openstack
-                ):
-                    doubts.append(f"{unit} is enabled, but {kind.name} has not been seen running")
-        return doubts
+    def process(self, pid: int) -> Known[Label] | None:
+        """A process of a service, as it was read."""
+        return self._labelled.get(pid)
 
     @property
-    def _has_openstack(self) -> bool:
+    def has_openstack(self) -> bool:
+        """Whether something of OpenStack's runs here, or ran."""
         return any(found.kind and found.kind.openstack for found in self.found)
 
     # Processes to services
@@ -311,21 +291,12 @@ class Discovery:
         first = mains[0] if mains else alive[0]
         container = self.containers.get(container_id(first.cgroup))
         unit = unit_of(first.cgroup)
-        line = " ".join(first.argv)
-        how = [f"process {first.stat.pid}: {line[:200]}"]
-        if unit:
-            how.append(f"unit {unit}")
-        if container is not None:
-            how.append(f"container {container.name} ({container.image})")
-        elif container_id(first.cgroup):
-            how.append(f"container {container_id(first.cgroup)[:12]}")
         return Found(
             name, project, "up", kind,
             mains=tuple(known.stat for known in mains),
             members=tuple(known.stat for known in alive),
             unit=unit,
             container=container.name if container else "",
-            how=tuple(how),
         )  # fmt: skip
 
     def _project_of(self, name: str, kind: Kind | None = None) -> str:
@@ -414,7 +385,8 @@ class Discovery:
         if first is not None and (seen.mains != mains or self._everything_at == now):
             seen.container_id = container_id(first.cgroup)
             seen.log_file = logs.log_file_of(first.argv)
-            seen.traces = self._traces(seen, first, found.kind)
+            project = found.kind.project if found.kind else ""
+            seen.traces = self._installed.traces(seen, first.argv, project)
         seen.mains = mains
 
     def _is_restarted(self, seen: Seen, found: Found) -> bool:
@@ -448,7 +420,6 @@ class Discovery:
         return Found(
             seen.name, seen.project, "down", self.catalogue.kinds.get(seen.kind), detail=detail,
             restarts=seen.restarts, unit=seen.unit, container=seen.container,
-            how=(f"ran here until {_utc(seen.down_since)}",),
         )  # fmt: skip
 
     def _may_still_start(self, seen: Seen) -> bool:
@@ -473,49 +444,13 @@ class Discovery:
             for known in self._labelled.values()
         )
 
-    def _traces(self, seen: Seen, main: Known[Label], kind: Kind | None) -> list[str]:
-        traces = []
-        if seen.unit and seen.unit in self.units:
-            traces.append(f"unit:{seen.unit}")
-        template = seen.unit.partition("@")[0] + "@.service" if "@" in seen.unit else ""
-        if template in self.units:
-            traces.append(f"unit:{template}")
-        if seen.container and self.host.sees_containers:
-            traces.append(f"container:{seen.container}")
-        if not seen.container_id:
-            words = [word.strip("()[]") for part in main.argv for word in part.split()]
-            paths = [word for word in words if word.startswith("/") and "python" not in word]
-            programs = [p for p in paths[:4] if "/bin/" in p or "/sbin/" in p or p.endswith(".ini")]
-            # uwsgi itself stays when the service that it ran is removed
-            programs = [p for p in programs if "uwsgi_" not in p and not p.endswith("/uwsgi")]
-            traces += [f"file:{path}" for path in programs if self.host.exists(path)]
-        if not traces and kind is not None and kind.project in dict(self.verdict.projects):
-            traces.append(f"project:{kind.project}")
-        return traces or seen.traces
-
-    def _has_trace(self, seen: Seen) -> bool:
-        for trace in seen.traces:
-            what, _, name = trace.partition(":")
-            if what == "unit" and name in self.units:
-                return True
-            if what == "file" and self.host.exists(name):
-                return True
-            if what == "container" and (
-                not self.host.sees_containers
-                or any(one.name == name for one in self.containers.values())
-            ):
-                return True
-            if what == "project" and name in dict(self.verdict.projects):
-                return True
-        return False
-
     def _forget_removed(self, now: float) -> None:
         """What is down and was removed from the host is not expected any more."""
         for name, seen in list(self.memory.services.items()):
             if seen.down_since is None:
                 continue
             if seen.traces:
-                seen.traceless = 0 if self._has_trace(seen) else seen.traceless + 1
+                seen.traceless = 0 if self._installed.has(seen) else seen.traceless + 1
                 removed = seen.traceless >= 2
             else:
                 removed = now - seen.down_since > _FORGET_UNTRACED_AFTER
@@ -540,16 +475,19 @@ class Discovery:
             self.host, self.catalogue, self.containers.values(), self._script_paths(), self._roots()
         )
         self._judge()
+        projects = dict(self.verdict.projects)
+        self._installed = Installed(self.host, self.units, self.containers, projects)
         has_openstack = any(one.kind and one.kind.openstack for one in found.values())
         if has_openstack and not release.judge(self._versions).release:
-            self._ask_nova_manage(now)
+            self._nova_manage.ask(now)
         if due:
             self._forget_removed(now)
         # The containers' names were not known when the processes were grouped.
         found.update(self._group(self._labelled))
 
     def _judge(self) -> None:
-        self.verdict = release.judge([*self._versions, *self._nova_manage_said])
+        said = self._nova_manage.said
+        self.verdict = release.judge([*self._versions, *([said] if said else [])])
         before, after = self.memory.release, self.verdict.release
         if before and after and before != after:
             self._tell("warning", f"OpenStack's release changed from {before} to {after}")
@@ -580,37 +518,6 @@ class Discovery:
             return os.readlink(f"{self.host.proc}/{path}")
         except OSError:
             return ""
-
-    def _ask_nova_manage(self, now: float) -> None:
-        """The last resort: it costs seconds of processor time, so once a day, and nobody waits."""
-        if self._asked is not None or self.host.root or not self.host.exists(_NOVA_MANAGE):
-            return
-        if self._asked_at is not None and now - self._asked_at < 86_400.0:
-            return
-        self._asked_at = now
-        try:
-            self._asked = subprocess.Popen(  # noqa: S603 - a fixed path
-                [_NOVA_MANAGE, "--version"], stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-            )  # fmt: skip
-        except OSError as error:
-            self.host.blind[_NOVA_MANAGE] = f"{_NOVA_MANAGE}: {error.strerror}"
-
-    def _hear_nova_manage(self, now: float) -> None:
-        asked = self._asked
-        if asked is None:
-            return
-        if asked.poll() is None:
-            if now - (self._asked_at or now) > _NOVA_MANAGE_MAY_TAKE:
-                asked.kill()
-            return
-        output, _ = asked.communicate()
-        self._asked = None
-        version = release.of_program(output)
-        if version:
-            evidence = f"{_NOVA_MANAGE} --version"
-            self._nova_manage_said = [release.Version("nova", version, evidence)]
-            self._judge()
 
     # Telling
 
@@ -656,7 +563,3 @@ def _span(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{max(0.0, seconds):.0f} s"
-
-
-def _utc(at: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(at))

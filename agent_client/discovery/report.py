@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from agent_client.config import Config
+from agent_client.discovery.evidence import how, uncertain
 from agent_client.discovery.host import Host
 from agent_client.discovery.look import Discovery, Found
 from agent_client.discovery.memory import Memory
+from agent_client.masking import Masker, masker_of
 
 
 def discover(config: Config, host: Host | None = None) -> dict[str, Any]:
@@ -15,6 +17,7 @@ def discover(config: Config, host: Host | None = None) -> dict[str, Any]:
     discovery = Discovery(config, host, pause=lambda seconds: None)
     services = discovery.look()
     facts = discovery.facts()
+    mask = masker_of(config)  # a command line may hold a password
     openstack = facts.get("openstack", {})
     return {
         "role": facts["role"],
@@ -23,17 +26,17 @@ def discover(config: Config, host: Host | None = None) -> dict[str, Any]:
         "release_evidence": openstack.get("evidence", ""),
         "projects": openstack.get("projects", {}),
         "containers": facts.get("containers", {}),
-        "services": [_service(found) for found in services],
+        "services": [_service(discovery, found, mask) for found in services],
         "logs": [
             {"service": source.service, "kind": source.kind, "from": source.pattern}
             for source in discovery.sources
         ],
-        "uncertain": discovery.uncertain(),
+        "uncertain": uncertain(discovery),
         "processes": discovery.table.count,
     }
 
 
-def _service(found: Found) -> dict[str, Any]:
+def _service(discovery: Discovery, found: Found, mask: Masker) -> dict[str, Any]:
     return {
         "name": found.name,
         "project": found.project,
@@ -41,7 +44,7 @@ def _service(found: Found) -> dict[str, Any]:
         "detail": found.detail,
         "workers": len(found.members),
         "pids": [stat.pid for stat in found.mains],
-        "how": list(found.how),
+        "how": [mask(line) for line in how(discovery, found)],
     }
 
 

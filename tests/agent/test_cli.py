@@ -581,9 +581,9 @@ def test_discover_says_what_by_what_and_what_is_uncertain(
     assert code == 0
     assert said.splitlines()[:2] == ["role      compute", "release   no OpenStack release known"]
     assert "service   nova-compute (nova)  up  1 processes" in said
-    assert "            by unit nova-compute.service" in said
+    assert "            by unit nova-compute.service\n" in said
     assert "log       journal nova-compute.service as nova-compute" in said
-    assert "uncertain nova-api.service is enabled, but nova-api has not been seen running" in said
+    assert "uncertain nova-api has not been seen running, but nova-api.service is enabled" in said
     code, as_json, _ = call("-c", path, "discover", "--json")
     (service,) = json.loads(as_json)["services"]
     assert (code, service["name"], service["pids"]) == (0, "nova-compute", [500])

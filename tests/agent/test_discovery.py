@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent_client.config import Config, LogSource, Service
+from agent_client.discovery.evidence import how, uncertain
 from agent_client.discovery.host import Container, Host, container_id, unit_of
 from agent_client.discovery.look import Discovery, Found
 from agent_client.discovery.report import discover, forget
@@ -66,9 +67,13 @@ def watched(tmp_path: Path) -> Watched:
 
 def test_a_service_that_never_ran_is_not_expected(watched: Watched) -> None:
     assert watched.look() == {}
-    assert watched.discovery.uncertain() == [
-        "nova-compute.service is enabled, but nova-compute has not been seen running"
+    assert uncertain(watched.discovery) == [
+        "nova-compute has not been seen running, but nova-compute.service is enabled"
     ]
+    watched.host.file("/var/log/nova/nova-compute.log", "x")
+    assert uncertain(watched.discovery)[0].endswith(
+        "is enabled and /var/log/nova/nova-compute.log is there"
+    )
 
 
 def test_what_ran_and_is_gone_is_down_until_it_runs_again(watched: Watched) -> None:
@@ -283,9 +288,11 @@ def test_discover_changes_nothing(watched: Watched) -> None:
     watched.start()
     said = discover(watched.config, Host(str(watched.host.root)))
     assert [service["name"] for service in said["services"]] == ["nova-compute"]
-    assert said["services"][0]["how"][:2] == [
-        f"process 500: {NOVA}", "unit nova-compute.service",
-    ]  # fmt: skip
+    assert said["services"][0]["how"] == [
+        f"process 500: {NOVA}",
+        "unit nova-compute.service (enabled)",
+        "configuration /etc/nova/nova.conf",
+    ]
     assert not Path(watched.config.state_dir).exists()
 
 
@@ -409,7 +416,7 @@ def test_nova_manage_is_the_last_resort_and_nobody_waits_for_it(
     os.mkfifo(gate)
     program.write_text(f"#!/bin/sh\nread word < {gate}\n[ $1 = --version ] && echo 26.2.2\n")
     program.chmod(0o755)
-    monkeypatch.setattr("agent_client.discovery.look._NOVA_MANAGE", str(program))
+    monkeypatch.setattr("agent_client.discovery.nova_manage.PROGRAM", str(program))
     proc = str(watched.host.root / "proc")
     watched.discovery = Discovery(
         watched.config, Host("/", proc), lambda: watched.now, watched.paused
@@ -418,7 +425,7 @@ def test_nova_manage_is_the_last_resort_and_nobody_waits_for_it(
     monkeypatch.setattr("agent_client.discovery.release._DPKG_STATUS", "/nowhere")
     watched.start()
     watched.look()
-    asked = watched.discovery._asked
+    asked = watched.discovery._nova_manage.process
     assert asked is not None
     assert "openstack" not in watched.discovery.facts()
     gate.write_text("go\n")
@@ -427,7 +434,7 @@ def test_nova_manage_is_the_last_resort_and_nobody_waits_for_it(
     facts = watched.discovery.facts()["openstack"]
     assert (facts["release"], facts["evidence"]) == ("Zed", f"{program} --version")
     watched.look(400)
-    assert watched.discovery._asked is None, "once a day is enough"
+    assert watched.discovery._nova_manage.process is None, "once a day is enough"
     assert watched.discovery.facts()["openstack"]["release"] == "Zed"
 
 
@@ -494,3 +501,34 @@ def test_an_engine_that_hangs_is_asked_once_and_left_alone(tmp_path: Path) -> No
         engine.setblocking(False)
         with pytest.raises(BlockingIOError):
             engine.accept()
+
+
+def test_it_is_said_until_when_a_service_ran(watched: Watched) -> None:
+    watched.config = dataclasses.replace(
+        watched.config, services=(Service("never", "", ("never",)),)
+    )
+    watched.agent()
+    watched.start()
+    watched.look()
+    watched.host.kill(500)
+    found = watched.look()
+    assert how(watched.discovery, found["nova-compute"]) == ["ran here until 2026-09-22 18:00:20Z"]
+    assert how(watched.discovery, found["never"]) == ["the configuration names it"]
+
+
+def test_a_configuration_that_outlives_its_package_keeps_nothing_expected(watched: Watched) -> None:
+    watched.host.file("/etc/heat/heat-api-uwsgi.ini")
+    watched.host.unit("heat-api.service")
+    watched.host.file("/usr/bin/uwsgi_python311")
+    watched.host.process(
+        500,
+        "/usr/bin/uwsgi_python311 --ini /etc/heat/heat-api-uwsgi.ini",
+        cgroup="/system.slice/heat-api.service",
+    )
+    watched.look()
+    watched.host.kill(500)
+    watched.look()
+    (watched.host.root / "lib/systemd/system/heat-api.service").unlink()
+    (watched.host.root / "etc/systemd/system/multi-user.target.wants/heat-api.service").unlink()
+    watched.look(400)
+    assert watched.look(400) == {}
