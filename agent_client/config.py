@@ -639,19 +639,29 @@ def _limits(title: str, values: Mapping[str, Any], otherwise: Limits) -> Limits:
         user=table.text("user", otherwise.user),
         groups=table.words("groups") or otherwise.groups,
         memory=table.size("memory", str(otherwise.memory)),
-        cpu=int(table.span("cpu", str(otherwise.cpu))),
+        cpu=_percent(table, "cpu", otherwise.cpu),
         files=table.size("files", str(otherwise.files)),
         processes=table.size("processes", str(otherwise.processes)),
         network=table.flag("network", otherwise.network),
         hang_after=table.span("hang_after", str(otherwise.hang_after)),
         **paths,
     )
-    if limits.memory < 64 * 1024**2 or limits.cpu < 1 or limits.files < 16 or limits.processes < 8:
-        raise table.error("memory", "at least 64M, cpu 1 s, 16 files and 8 processes are needed")
+    if limits.memory < 64 * 1024**2 or limits.files < 16 or limits.processes < 8:
+        raise table.error("memory", "at least 64M, 16 files and 8 processes are needed")
     if limits.hang_after < 10:
         raise table.error("hang_after", "at least 10 seconds")
     table.done()
     return limits
+
+
+def _percent(table: _Table, name: str, default: float) -> float:
+    try:
+        value = float(table.text(name, str(default)))
+    except ValueError:
+        value = -1.0
+    if not 0 < value <= 6400:
+        raise table.error(name, "is a number: percent of one processor")
+    return value
 
 
 def _plugin_settings(directory: str, warnings: list[str]) -> dict[str, Any]:

@@ -102,7 +102,6 @@ def _leave_network(libc: ctypes.CDLL) -> str:
 def _limit_resources(limits: Limits) -> str:
     wanted = {
         resource.RLIMIT_AS: limits.memory,
-        resource.RLIMIT_CPU: limits.cpu,
         resource.RLIMIT_NOFILE: limits.files,
         resource.RLIMIT_NPROC: limits.processes,
         resource.RLIMIT_CORE: 0,
@@ -113,8 +112,7 @@ def _limit_resources(limits: Limits) -> str:
         resource.setrlimit(what, (most, most))
     os.nice(5)
     return (
-        f"memory {limits.memory // 1024**2} MiB, cpu {limits.cpu} s, {limits.files} files,"
-        f" {limits.processes} processes"
+        f"memory {limits.memory // 1024**2} MiB, {limits.files} files, {limits.processes} processes"
     )
 
 

@@ -12,9 +12,9 @@ class Limits:
     #: As whom it runs, and with which further groups.
     user: str = "sentinella-plugin"
     groups: tuple[str, ...] = ()
-    #: Address space; processor time of one life; open files; processes of that user.
+    #: Address space; percent of one processor, on average; open files; processes of that user.
     memory: int = 512 * 1024**2
-    cpu: int = 600
+    cpu: float = 50.0
     files: int = 256
     processes: int = 256
     #: Whether it may use the network at all.

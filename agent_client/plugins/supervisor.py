@@ -37,6 +37,9 @@ _BACK_OFF_FROM, _BACK_OFF_TO = 1.0, 300.0
 #: A life this long ends the back-off: what dies afterwards is started at once.
 _HEALTHY_AFTER = 600.0
 _STOP_SECONDS = 1.0
+#: Processor time that a plugin may use ahead of its share, in seconds.
+_CPU_AHEAD = 60.0
+_TICKS = os.sysconf("SC_CLK_TCK")
 _ERRORS_KEPT = 4096
 
 
@@ -72,6 +75,7 @@ class _Plugin:
         self.failed = ""
         self.told = ""
         self.hung = False
+        self.busy = False
         self.started_at = 0.0
         self.sign_at = 0.0
         self.start_at: float | None = 0.0
@@ -177,8 +181,10 @@ class Supervisor:
                 continue
             if plugin.process.poll() is not None:
                 self._died(plugin, now)
-            elif now - plugin.sign_at > plugin.limits.hang_after:
-                plugin.hung = True
+                continue
+            plugin.hung = now - plugin.sign_at > plugin.limits.hang_after
+            plugin.busy = _uses_too_much(plugin, now)
+            if plugin.hung or plugin.busy:
                 self._kill(plugin)
                 self._died(plugin, now)
 
@@ -199,7 +205,8 @@ class Supervisor:
             theirs.close()
         assert process.stderr is not None  # noqa: S101 - asked for above
         plugin.process, plugin.socket = process, ours
-        plugin.pending, plugin.errors, plugin.failed, plugin.hung = b"", b"", "", False
+        plugin.pending, plugin.errors, plugin.failed = b"", b"", ""
+        plugin.hung = plugin.busy = False
         plugin.started_at = plugin.sign_at = now
         plugin.state.state, plugin.state.pid = "running", process.pid
         ours.settimeout(2.0)
@@ -224,16 +231,14 @@ class Supervisor:
         self._drain(plugin)
         code = process.wait()
         self._close(plugin)
-        if code == 0 and not plugin.hung:
+        if code == 0 and not plugin.hung and not plugin.busy:
             plugin.start_at, plugin.state.state = None, "ended"
             self._say(plugin, "info", "ended by itself")
             return
         if plugin.hung:
             plugin.failed = f"gave no sign of life for {plugin.limits.hang_after:g} s"
-        elif code == -signal.SIGXCPU or (code == -signal.SIGKILL and not plugin.failed):
-            plugin.failed = (
-                f"was killed, as after {plugin.limits.cpu} s of processor time or without memory"
-            )
+        elif plugin.busy:
+            plugin.failed = f"used more than {plugin.limits.cpu:g} % of a processor"
         elif not plugin.failed:
             last = plugin.errors.decode("utf-8", "replace").strip().splitlines()
             how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
@@ -402,6 +407,18 @@ class Supervisor:
             with contextlib.suppress(KeyError, ValueError):  # its end was read
                 self._selector.unregister(process.stderr)
             process.stderr.close()
+
+
+def _uses_too_much(plugin: _Plugin, now: float) -> bool:
+    """Whether it has used more than its share since it was started, and some ahead."""
+    assert plugin.process is not None  # noqa: S101 - it runs
+    try:
+        with open(f"/proc/{plugin.process.pid}/stat", encoding="ascii", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()
+    except OSError:
+        return False  # gone, or hidden from us
+    used = (int(fields[11]) + int(fields[12])) / _TICKS
+    return used > (now - plugin.started_at) * plugin.limits.cpu / 100 + _CPU_AHEAD
 
 
 def _texts(value: object) -> list[str]:
