@@ -23,15 +23,17 @@ from agent_client.collectors import COLLECTORS
 from agent_client.collectors.own import Own, resident_bytes
 from agent_client.collectors.service import Service
 from agent_client.config import Config, ConfigError
+from agent_client.farewell import reason_for
 from agent_client.inbox import Inbox
 from agent_client.logreader import Entry
 from agent_client.masking import Masker, masker_of
 from agent_client.plugins.supervisor import Supervisor
+from agent_client.skew import Skew
 from agent_client.specs import specs
 from agent_client.spool import Losses, Spool, SpoolCorrupt, SpoolUnusable
 from agent_client.tailer import Tailer
 from agent_client.transport import Sender
-from agent_client.wire import MAX_MESSAGE, VERSION, LogEvent, Point, Report
+from agent_client.wire import MAX_GOODBYE, MAX_MESSAGE, VERSION, LogEvent, Point, Report
 
 log = logging.getLogger("sentinella.agent")
 
@@ -45,6 +47,8 @@ _SHARE_READING = 0.3
 _BASELINE_SECONDS = 1.0
 _SPECS_EVERY = 3600.0
 _LONGEST_REQUEST = 60.0
+#: How long the last report may take before the agent ends without an answer.
+_GOODBYE_SECONDS = 0.7
 
 
 class AlreadyRunning(Exception):
@@ -87,7 +91,8 @@ class Agent:
         self._clock = clock
         self.id = configuration.agent_id(config.state_dir)
         self.spool = Spool(config.state_dir, config.spool_max_bytes, config.spool_max_age)
-        self._own = Own(config, self.spool)
+        self.skew = Skew(clock)
+        self._own = Own(config, self.spool, self.skew)
         self.panel = Panel(
             [kind(config) for kind in COLLECTORS if config.collectors.get(kind.name, True)]
             + [self._own]
@@ -96,7 +101,7 @@ class Agent:
         self._find_discovery()
         self._followed = config.logs
         self.tailer = Tailer(config.logs, self.spool.positions())
-        self.sender = Sender(config, self.spool)
+        self.sender = Sender(config, self.spool, skew=self.skew)
         self.sender.on_settings = self._hear_settings
         self._mask = masker_of(config)
         self._specs: dict[str, Any] | None = None
@@ -115,6 +120,7 @@ class Agent:
         self._bell = Bell()
         self.plugins: Supervisor | None = None
         self._stop = threading.Event()
+        self._stop_signal: int | None = None
         self._wake = threading.Event()
         self._current: int | None = None
 
@@ -152,7 +158,7 @@ class Agent:
         self.plugins.close()
         if inbox is not None:
             inbox.close()
-        self.close(sending)
+        self.close(sending, reason_for(self.config.state_dir, self._stop_signal))
 
     def _sleep_until(self, due: float, load: Callable[[], Config] | None) -> float:
         """Sleep until the cycle that is due; returns when the one after it is.
@@ -273,8 +279,11 @@ class Agent:
             log.warning("`sentinella send` cannot reach this agent: %s", error)
             return None
 
-    def close(self, sending: threading.Thread | None = None) -> None:
-        """End: the sender is broken off, for everything unsent is in the spool."""
+    def close(self, sending: threading.Thread | None = None, goodbye: str = "") -> None:
+        """End: the sender is broken off, for everything unsent is in the spool.
+
+        With a `goodbye` the server is told why, if it answers at once.
+        """
         self.sender.stop.set()
         self._wake.set()
         if sending is not None:
@@ -282,6 +291,8 @@ class Agent:
             if sending.is_alive():
                 self.sender.abort()
                 sending.join(0.7)
+            elif goodbye:
+                self._say_goodbye(goodbye)
         self.write_status(running=False)
         self.tailer.close()
         if sending is None or not sending.is_alive():
@@ -289,6 +300,14 @@ class Agent:
             self.spool.close()
         self._bell.close()
         log.info("stopped")
+
+    def _say_goodbye(self, reason: str) -> None:
+        try:
+            sequence = self._append(self._clock(), Points(), (), None, {}, None, reason)
+            if self.sender.delivers:
+                self.sender.farewell(sequence, _GOODBYE_SECONDS)
+        except (SpoolCorrupt, SpoolUnusable) as problem:
+            log.warning("no goodbye: %s", problem)
 
     def once(self) -> bool:
         """One cycle, sent before returning; True if nothing waits afterwards."""
@@ -300,6 +319,7 @@ class Agent:
         return nothing_waits
 
     def _asked_to_stop(self, number: int, frame: object) -> None:
+        self._stop_signal = number
         self._stop.set()
         self._bell.ring()
 
@@ -394,22 +414,26 @@ class Agent:
         facts: dict[str, Any] | None,
         positions: Mapping[str, str | None],
         told: Losses | None,
+        goodbye: str = "",
     ) -> int:
+        shift = self.skew.correction
+
         def build(sequence: int) -> tuple[Mapping[str, Any], int, int]:
             report = Report(
                 agent=self.id,
                 epoch=self.spool.epoch,
                 sequence=sequence,
                 host=self.config.hostname,
-                at=round(at, 3),
+                at=round(at + shift, 3),
                 interval=self.config.interval,
                 points=points.points,
                 events=[
-                    _event(sequence, number, entry, self._mask)
+                    _event(sequence, number, entry, self._mask, shift)
                     for number, entry in enumerate(entries)
                 ],
                 services=points.services,
                 specs=facts,
+                goodbye=goodbye[:MAX_GOODBYE],
             )
             return report.to_json(), len(points.points), len(entries)
 
@@ -446,6 +470,9 @@ class Agent:
                 "could be saved, what else it held is lost"
             )
             events.append(Entry(at, "error", text, "sentinella", "sentinella.spool"))
+        clock = self.skew.news()
+        if clock:
+            events.append(Entry(at, "warning", clock, "sentinella", "sentinella.clock"))
         for level, text in self.panel.take_news():
             events.append(Entry(at, level, text, "sentinella", "sentinella.collector"))
         return events
@@ -519,14 +546,15 @@ class Agent:
             log.warning("status: %s", error)
 
 
-def _event(sequence: int, number: int, entry: Entry, mask: Masker) -> LogEvent:
+def _event(sequence: int, number: int, entry: Entry, mask: Masker, shift: float) -> LogEvent:
     """A log event with its id: the place in the report that carries it, so it never changes.
 
-    Whatever it came from, this is where secrets end: before the spool.
+    Whatever it came from, this is where secrets end: before the spool. `shift` sets a clock right
+    that is off, in seconds.
     """
     return LogEvent(
         id=f"{sequence}.{number}",
-        at=entry.at,
+        at=round(entry.at + shift, 3),
         level=entry.level,
         message=mask(entry.message)[:MAX_MESSAGE],
         service=entry.service,

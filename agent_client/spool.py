@@ -171,7 +171,6 @@ class Spool:
                 self._page_size = int(db.execute("PRAGMA page_size").fetchone()[0])
                 db.execute(f"PRAGMA journal_size_limit = {journal}")
                 db.execute(f"PRAGMA wal_autocheckpoint = {max(4, journal // 2 // self._page_size)}")
-                self._room = self.max_bytes - journal
                 db.execute("PRAGMA cache_size = -512")
                 verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
                 if verdict != "ok":
@@ -320,7 +319,8 @@ class Spool:
         if too_old:
             self._give_up(db, too_old)
         needed = _ROW_COST * (size + self._page_size)
-        while self._used(db) + needed > self._room:
+        room = self.max_bytes - min(_LARGEST_JOURNAL, self.max_bytes // _JOURNAL_SHARE)
+        while self._used(db) + needed > room:
             least = self._least_important(db)
             if least is None:
                 break

@@ -25,6 +25,7 @@ from typing import Any, Callable, Sequence
 from urllib.parse import unquote, urlsplit
 
 from agent_client.config import Config
+from agent_client.skew import Skew
 from agent_client.spool import Spool, SpoolCorrupt, Stored
 from agent_client.wire import ENROL_PATH, REPORTS_PATH, VERSION
 
@@ -83,6 +84,8 @@ class Client:
         self._netloc = parts.netloc.rpartition("@")[2]
         self._timeout = timeout or config.timeout
         self._ca_file = config.ca_file
+        self._client_cert = config.client_cert
+        self._client_key = config.client_key
         self._proxy = urlsplit(config.proxy) if config.proxy else None
         self._connection: http.client.HTTPConnection | None = None
         #: Monotonic time at which the request under way began.
@@ -145,11 +148,28 @@ class Client:
             host, port = self._proxy.hostname or "", self._proxy.port or 3128
         if not self._https:
             return http.client.HTTPConnection(host, port, timeout=self._timeout)
-        context = ssl.create_default_context(cafile=self._ca_file or None)
+        context = self._tls_context()
         connection = http.client.HTTPSConnection(host, port, timeout=self._timeout, context=context)
         if self._proxy is not None:
             connection.set_tunnel(self._host, self._port, _proxy_authorization(self._proxy))
         return connection
+
+    def _tls_context(self) -> ssl.SSLContext:
+        try:
+            context = ssl.create_default_context(cafile=self._ca_file or None)
+        except OSError as error:
+            raise ConnectionError(f"ca_file {self._ca_file}: {_reason(error)}") from error
+        if self._client_cert:
+            try:
+                # Without a password: a key that asks for one would ask on a terminal.
+                context.load_cert_chain(self._client_cert, self._client_key or None, "")
+            except OSError as error:
+                files = " and ".join(name for name in (self._client_cert, self._client_key) if name)
+                raise ConnectionError(
+                    f"client_cert {files}: {_reason(error)}; certificate and key in PEM form, "
+                    "which belong together, the key without a password"
+                ) from error
+        return context
 
     def abort(self) -> None:
         """Break off the request under way, from another thread."""
@@ -164,6 +184,12 @@ class Client:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or str(error)).replace("_", " ").lower()
+    return error.strerror or str(error)
 
 
 def _proxy_authorization(proxy: Any) -> dict[str, str]:
@@ -227,12 +253,14 @@ class Sender:
         spool: Spool,
         clock: Callable[[], float] = time.monotonic,
         draw: Callable[[float, float], float] = random.uniform,
+        skew: Skew | None = None,
     ) -> None:
         self._config = config
         self._spool = spool
         self._client = Client(config)
         self._clock = clock
         self._draw = draw
+        self._skew = skew
         self._not_before = 0.0
         self._failed_in_a_row = 0
         self._next_config: Config | None = None
@@ -296,10 +324,7 @@ class Sender:
             self.state.requests += 1
             self.state.wire_bytes += len(body)
             try:
-                status, content = self._client.post(
-                    REPORTS_PATH, body, self._config.key, gzipped=True
-                )
-                answer = _accepted(status, content)
+                answer = self._post(self._client, body)
             except Refused as refusal:
                 if not self._is_their_fault(refusal):
                     self._wait(refusal)
@@ -322,6 +347,33 @@ class Sender:
             self._succeeded(rejected)
             if answer.get("settings") is not None:
                 self.on_settings(answer["settings"])
+        return True
+
+    def _post(self, client: Client, body: bytes) -> dict[str, Any]:
+        """Send one request; returns the answer. Raises Refused or OSError."""
+        clock = self._skew.clock if self._skew is not None else time.time
+        sent_at = clock()
+        status, content = client.post(REPORTS_PATH, body, self._config.key, gzipped=True)
+        received_at = clock()
+        answer = _accepted(status, content)
+        server_time = answer.get("server_time")
+        if self._skew is not None and isinstance(server_time, (int, float)):
+            self._skew.note(sent_at, received_at, float(server_time))
+        return answer
+
+    def farewell(self, sequence: int, seconds: float) -> bool:
+        """Try once to send the last report, within `seconds`; where that fails it waits on."""
+        batch = self._spool.newest(sequence)
+        client = Client(self._config, seconds)
+        try:
+            rejected = self._post(client, _gzipped(batch))["rejected"]
+        except (OSError, Refused, zlib.error) as error:
+            log.info("the goodbye waits for the next start: %s", error)
+            return False
+        finally:
+            client.close()
+            self._spool.release()
+        self._spool.acknowledge([sequence], len(rejected), batch[0].epoch)
         return True
 
     @staticmethod
@@ -407,6 +459,10 @@ def _plainly(error: Exception, server: str) -> str:
         return f"the server answered {error}"
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the certificate of {server} is not trusted ({error.verify_message}): set `ca_file`"
+    if isinstance(error, ssl.SSLError):
+        if "CERTIFICATE_REQUIRED" in (error.reason or ""):
+            return f"{server} asks for a certificate: set `client_cert` and `client_key`"
+        return f"{server} cannot be reached over TLS: {_reason(error)}"
     if isinstance(error, socket.gaierror):
         return f"the name in {server} is not known: {error.strerror}"
     if isinstance(error, socket.timeout):

@@ -135,7 +135,7 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
     "agent": _fields(
         percent="cpu_percent",
         bytes="memory spool_bytes",
-        seconds="cycle_seconds",
+        seconds="cycle_seconds clock_offset round_trip",
         count="spool_reports dropped_reports dropped_points dropped_events rejected_items",
     ),
     "agent_collector": _fields(count="ok points failures", seconds="seconds"),

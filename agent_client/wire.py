@@ -31,6 +31,7 @@ MAX_TAGS = 32
 MAX_FIELDS = 256
 MAX_NAME = 200
 MAX_MESSAGE = 65_536
+MAX_GOODBYE = 200
 MAX_REPORTS = 500
 MAX_BODY = 16 * 1024 * 1024
 
@@ -78,6 +79,7 @@ class Report:
     (agent, epoch, sequence) names it for good: `epoch` is random and made with the spool, and
     `sequence` grows by one a report, so the same report sent twice has one effect.
     `specs` is sent with the first report of a process and when it changed, else it is None.
+    `goodbye` is why the agent stops, in the last report before it does.
     """
 
     agent: str
@@ -91,6 +93,7 @@ class Report:
     events: list[LogEvent] = dataclasses.field(default_factory=list)
     services: list[ServiceState] = dataclasses.field(default_factory=list)
     specs: dict[str, Any] | None = None
+    goodbye: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The report as plain JSON values, without what is empty."""
@@ -110,11 +113,15 @@ class Reject:
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """The body of a 2xx: it means that all but the rejects is committed."""
+    """The body of a 2xx: it means that all but the rejects is committed.
+
+    `server_time` is the server's clock when it answered, in Unix seconds.
+    """
 
     accepted: int
     duplicates: int = 0
     rejected: list[Reject] = dataclasses.field(default_factory=list)
+    server_time: float | None = None
     #: What the agent is asked for: version, interval, levels, levels_until, collectors.
     settings: dict[str, Any] | None = None
 

@@ -106,10 +106,15 @@ def _silence(watched: list[Server], heard: dict[int, datetime], at: datetime) ->
                 service="agent",
                 subject="reports",
                 unit="seconds",
-                explained=f"No report for {span(quiet)}",
+                explained=f"No report for {span(quiet)}{_why(server)}",
             )
         )
     return readings
+
+
+def _why(server: Server) -> str:
+    """What its agent said when it stopped, if it said anything."""
+    return f"; its agent stopped: {server.goodbye}" if server.goodbye else ""
 
 
 def _heard(tenant: Tenant, watched: list[Server], at: datetime) -> dict[int, datetime]:

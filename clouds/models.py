@@ -51,6 +51,8 @@ class Server(models.Model):
     agent_version = models.CharField(max_length=40, blank=True)
     openstack_release = models.CharField(max_length=60, blank=True)
     specs = models.JSONField(default=dict, blank=True)
+    goodbye = models.CharField(max_length=200, blank=True, help_text="Why its agent stopped.")
+    goodbye_at = models.DateTimeField(null=True, blank=True)
     registered_at = models.DateTimeField(default=timezone.now)
     status_since = models.DateTimeField(default=timezone.now)
     retired_at = models.DateTimeField(null=True, blank=True)

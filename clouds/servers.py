@@ -60,6 +60,12 @@ def note_specs(server: Server, specs: Mapping[str, Any]) -> None:
     )
 
 
+def note_goodbye(server: Server, reason: str, at: datetime) -> None:
+    """Keep why its agent said it stops; an agent that speaks again has not stopped."""
+    if reason != server.goodbye:
+        _update(server, goodbye=reason, goodbye_at=at if reason else None)
+
+
 def note_silence(last_seen: Mapping[int, datetime], now: datetime) -> list[Server]:
     """Turn servers `silent` that were not heard for too long, and `up` that are heard again.
 

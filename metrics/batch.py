@@ -76,6 +76,7 @@ class Report:
     services: list[State] = field(default_factory=list)
     services_are_all: bool = True
     specs: dict[str, Any] | None = None
+    goodbye: str = ""
     joins_events: bool = False
 
     @property

@@ -227,6 +227,8 @@ def _note(said: list[Report], news: list[Report], specs: Report | None, now: dat
                 _said_at(report, now),
                 complete=report.services_are_all,
             )
+    if news:
+        servers.note_goodbye(server, newest.goodbye, _said_at(newest, now))
     if specs is not None and specs.specs is not None:
         servers.note_specs(server, specs.specs)
     return server.pk
@@ -244,6 +246,7 @@ def _facts(report: Report) -> bytes:
         report.version,
         report.interval,
         report.services_are_all and _says_services(report),
+        report.goodbye,
         sorted((s.name, s.project, s.state, s.workers, s.detail) for s in report.services),
     )
     return hashlib.blake2b(repr(said).encode("utf-8", "replace"), digest_size=16).digest()

@@ -10,6 +10,7 @@ from agent_client.collector import Collector, CollectorState, Points
 
 if TYPE_CHECKING:
     from agent_client.config import Config
+    from agent_client.skew import Skew
     from agent_client.spool import Spool
 
 
@@ -22,9 +23,10 @@ class Own(Collector):
 
     name = "agent"
 
-    def __init__(self, config: Config, spool: Spool) -> None:
+    def __init__(self, config: Config, spool: Spool, skew: Skew) -> None:
         super().__init__(config)
         self._spool = spool
+        self._skew = skew
         #: What the other collectors did; set by the loop.
         self.collectors: Mapping[str, CollectorState] = {}
         self._cpu = _cpu_seconds()
@@ -39,9 +41,13 @@ class Own(Collector):
         elapsed = now - self._looked_at
         percent = round(100.0 * (cpu - self._cpu) / elapsed, 3) if elapsed > 0 else None
         self._cpu, self._looked_at = cpu, now
+        offset, round_trip = self._skew.offset, self._skew.round_trip
         points.add(
             "agent",
             {
+                # Ours less the server's: positive where this host's clock is ahead.
+                "clock_offset": -offset if offset is not None else None,
+                "round_trip": round(round_trip, 4) if round_trip is not None else None,
                 "spool_reports": waiting.reports,
                 "spool_bytes": waiting.bytes,
                 "cycle_seconds": round(self.cycle_seconds, 4),

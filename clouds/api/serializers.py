@@ -47,6 +47,8 @@ class ServerSerializer(serializers.ModelSerializer[Server]):
             "agent_version",
             "openstack_release",
             "specs",
+            "goodbye",
+            "goodbye_at",
             "registered_at",
         ]
         read_only_fields = [name for name in fields if name not in ("group", "role")]

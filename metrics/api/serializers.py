@@ -68,6 +68,9 @@ class ReportSerializer(serializers.Serializer[Any]):
     events = LogEventSerializer(many=True, required=False)
     services = ServiceStateSerializer(many=True, required=False)
     specs = serializers.DictField(required=False)
+    goodbye = serializers.CharField(
+        required=False, max_length=200, help_text="Why the agent stops; in its last report."
+    )
 
 
 class RejectSerializer(serializers.Serializer[Any]):
@@ -86,6 +89,7 @@ class AnswerSerializer(serializers.Serializer[Any]):
         help_text="What the agent is asked for, where its own configuration consents: version,"
         " interval (seconds), levels by service, levels_until (Unix seconds), collectors.",
     )
+    server_time = serializers.FloatField(help_text="The server's clock, in Unix seconds.")
 
 
 class EnrolSerializer(serializers.Serializer[Any]):

@@ -101,6 +101,7 @@ def _report(number: int, given: Any, rejects: _Rejects) -> Report:
         events=list(_each(given, "events", wire.MAX_EVENTS, rejects, _event, epoch)),
         services=list(_each(given, "services", wire.MAX_POINTS, rejects, _state)),
         specs=_specs(given.get("specs"), rejects),
+        goodbye=_text(given, "goodbye", wire.MAX_GOODBYE),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import http.server
 import json
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +23,9 @@ KEY = "snt_test_0123456789"
 class ReportServer:
     """Answers as the product does: a report is known by (agent, epoch, sequence)."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        #: The server's clock as its answers tell it; None: they tell none, as older ones.
+        self.clock: Callable[[], float] | None = None
         self.reports: dict[tuple[str, str, int], dict[str, Any]] = {}
         self.arrivals: list[int] = []
         self.requests: list[dict[str, Any]] = []
@@ -66,7 +69,9 @@ class ReportServer:
                 """A client that hangs up is part of the tests."""
 
         self._server = Server(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
         )
@@ -98,6 +103,8 @@ class ReportServer:
         answer = {"accepted": accepted, "duplicates": duplicates, "rejected": self.rejected}
         if self.settings is not None:
             answer["settings"] = self.settings
+        if self.clock is not None:
+            answer["server_time"] = self.clock()
         return 200, as_json, json.dumps(answer).encode()
 
     def wait_for(self, condition: Callable[[], bool], seconds: float = 20.0) -> bool:

@@ -22,6 +22,7 @@ from agent_client.agent import Agent
 from agent_client.collectors import COLLECTORS
 from agent_client.config import Config
 from agent_client.discovery.host import Host
+from agent_client.farewell import leave_reason
 from agent_client.spool import peek
 
 from .conftest import KEY, ReportServer, problem
@@ -161,7 +162,10 @@ def test_reports_come_on_schedule_with_specs_only_in_the_first(
     running.start()
     assert server.wait_for(lambda: len(server.reports) >= 4)
     running.stop()
-    reports = sorted(server.reports.values(), key=lambda report: report["sequence"])
+    reports = sorted(
+        (report for report in server.reports.values() if "goodbye" not in report),
+        key=lambda report: report["sequence"],
+    )
     assert [report["sequence"] for report in reports] == list(range(1, len(reports) + 1))
     assert "specs" in reports[0]
     assert not any("specs" in report for report in reports[1:])
@@ -187,6 +191,47 @@ def test_it_ends_within_two_seconds_of_being_asked_and_keeps_what_it_saw(
     seen = peek(str(state))
     assert seen is not None
     assert seen[0].reports >= 1
+
+
+def goodbyes(server: ReportServer) -> list[str]:
+    return [report["goodbye"] for report in server.reports.values() if "goodbye" in report]
+
+
+def test_it_says_goodbye_with_a_reason(server: ReportServer, running: Running) -> None:
+    running.start()
+    assert server.wait_for(lambda: bool(server.reports))
+    assert running.stop(signal.SIGTERM) < 2
+    assert goodbyes(server) == ["SIGTERM"]
+    assert "goodbye" in max(server.reports.values(), key=lambda report: report["sequence"])
+
+
+def test_whoever_stops_it_may_say_why(
+    server: ReportServer, running: Running, tmp_path: Path
+) -> None:
+    running.start()
+    assert server.wait_for(lambda: bool(server.reports))
+    leave_reason(str(tmp_path / "state"), "update to 2.1.0")
+    running.stop()
+    assert goodbyes(server) == ["update to 2.1.0"]
+    seen = len(server.reports)
+    running.start()
+    assert server.wait_for(lambda: len(server.reports) > seen)
+    running.stop(signal.SIGINT)
+    assert goodbyes(server) == ["update to 2.1.0", "SIGINT"], "a reason is good for one stop"
+
+
+def test_a_goodbye_that_nobody_hears_waits_for_the_next_start(
+    server: ReportServer, running: Running
+) -> None:
+    running.start()
+    assert server.wait_for(lambda: bool(server.reports))
+    server.refuse = lambda body: problem(503)
+    assert running.stop() < 2
+    assert goodbyes(server) == []
+    server.refuse = lambda body: None
+    running.start()
+    assert server.wait_for(lambda: goodbyes(server) != [])
+    running.stop()
 
 
 def test_it_ends_within_two_seconds_while_the_server_hangs(

@@ -16,6 +16,7 @@ from agent_client.collectors.cpu import Cpu
 from agent_client.collectors.disk import Disk, worth_watching
 from agent_client.collectors.own import Own
 from agent_client.config import Config
+from agent_client.skew import Skew
 from agent_client.specs import specs
 from agent_client.spool import Spool
 
@@ -120,7 +121,7 @@ def test_the_agent_tells_how_its_collectors_fare(make_config: Callable[..., Conf
 
     config = make_config()
     with contextlib.closing(Spool(config.state_dir, 10**6, 3600)) as spool:
-        own, broken = Own(config, spool), Broken(config)
+        own, broken = Own(config, spool, Skew()), Broken(config)
         panel = Panel([broken, own])
         own.collectors = panel.states
         told = [p for p in panel.collect(5).points if p.measurement == "agent_collector"]

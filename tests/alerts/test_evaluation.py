@@ -148,6 +148,15 @@ def test_an_event_rule_counts_within_its_window_and_resolves_after_it(acme, rule
     assert alert.resolved_at == later + MINUTE
 
 
+def test_a_silent_server_says_why_its_agent_stopped(acme, rules):
+    Rule.objects.create(name="Server silent", kind="silence", thresholds={"critical": 0})
+    send(acme, NOW, cpu(1))
+    Server.objects.update(goodbye="the host shuts down", goodbye_at=NOW)
+    evaluation.evaluate(NOW + 65 * SECOND)
+    (event,) = Alert.objects.get().incident.event_set.all()[:1]
+    assert "its agent stopped: the host shuts down" in event.text
+
+
 def test_silence_is_one_alert_and_ends_with_the_next_report(acme, rules):
     Rule.objects.create(name="Server silent", kind="silence", thresholds={"critical": 0})
     send(acme, NOW, cpu(1))

@@ -284,3 +284,29 @@ def test_active_tenants_are_those_that_sent_something_lately(acme, globex, count
         send(acme, report(at, sequence=n, points=[point(percent=n)]), at=at)
     assert queries.active_tenants(at) == [acme.schema_name]
     assert queries.active_tenants(at + HOUR) == []
+
+
+def test_an_agents_goodbye_is_kept_until_it_speaks_again(acme):
+    at = now() - HOUR
+    send(acme, report(at, points=[point(percent=1)], services=[SERVICE]))
+    send(acme, report(at + SECOND, sequence=2, goodbye="the host shuts down"))
+    server = Server.objects.get()
+    assert (server.goodbye, server.goodbye_at) == ("the host shuts down", at + SECOND)
+    assert Service.objects.get().state == "up", "what it watched is not down for that"
+    send(acme, report(at + MINUTE, sequence=3, points=[point(percent=1)], services=[SERVICE]))
+    server.refresh_from_db()
+    assert (server.goodbye, server.goodbye_at) == ("", None)
+
+
+def test_a_goodbye_that_comes_late_is_none(acme):
+    at = now() - HOUR
+    send(acme, report(at, points=[point(percent=1)]))
+    send(acme, report(at + MINUTE, sequence=3, points=[point(percent=1)]))
+    send(acme, report(at + SECOND, sequence=2, goodbye="SIGTERM"))
+    assert Server.objects.get().goodbye == ""
+    late = report(at + MINUTE + SECOND, sequence=4, goodbye="SIGTERM")
+    send(acme, late, report(at + 2 * MINUTE, sequence=5, points=[point(percent=1)]))
+    assert Server.objects.get().goodbye == ""
+
+
+SERVICE = {"name": "nova-api", "project": "nova", "state": "up"}
