@@ -126,11 +126,13 @@ class Answer:
     settings: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The answer as plain JSON values; `settings` only where something is asked for."""
+        """The answer as plain JSON values, without settings or time where there are none."""
         plain = dataclasses.asdict(self)
-        if self.settings is None:
-            del plain["settings"]
-        return plain
+        return {
+            name: said
+            for name, said in plain.items()
+            if said is not None or name not in ("settings", "server_time")
+        }
 
 
 def _without_empty(value: Any) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -393,44 +392,3 @@ def test_an_agent_that_is_not_enrolled_says_how(
     path.write_text(f"[agent]\nstate_dir = '{tmp_path}'\n")
     assert cli.main(["run", "--config", str(path)]) == 2
     assert "sentinella enrol" in capsys.readouterr().err
-
-
-def test_every_log_line_arrives_once_whatever_kills_the_agent(
-    server: ReportServer, write_config: Callable[..., Path], logs: Path
-) -> None:
-    """kill -9 at random moments, rotations, a server that fails half of the time."""
-    dice = random.Random(7)  # noqa: S311 - the same torture each time
-    server.refuse = lambda body: problem(500) if dice.random() < 0.3 else None
-    config = write_config(server.url, extra="")
-    agent = Running(config)
-    log = logs / "nova.log"
-    assert run("run", "--once", "--config", str(config)).returncode in (0, 1)
-    total = 0
-    for _turn in range(5):
-        process = agent.start()
-        reports = len(server.requests)
-        for _ in range(6):
-            with log.open("a") as file:
-                for _ in range(40):
-                    total += 1
-                    file.write(f"2026-11-22 10:00:00.000 1 INFO nova [-] line {total}\n")
-            threading.Event().wait(dice.uniform(0.05, 0.3))
-            if dice.random() < 0.6:
-                for number in range(40, 0, -1):
-                    older = logs / f"nova.log.{number}"
-                    if older.exists():
-                        older.rename(logs / f"nova.log.{number + 1}")
-                log.rename(logs / "nova.log.1")
-        server.wait_for(lambda seen=reports: len(server.requests) > seen, 5)  # type: ignore[misc]
-        process.kill()
-        process.wait()
-        assert process.stderr is not None
-        process.stderr.close()
-    server.refuse = lambda body: None
-    agent.start()
-    expected = [f"line {number}" for number in range(1, total + 1)]
-    server.wait_for(lambda: len(server.messages()) >= total, 30)
-    agent.stop()
-    assert server.messages() == expected
-    ids = [event["id"] for event in server.events()]
-    assert len(ids) == len(set(ids))
