@@ -14,13 +14,13 @@ JOBS ?= 4
 BROWSERS ?= 3
 ARGS ?=
 # What `make test` runs: all that needs nothing but this machine and takes no promises of time.
-EVERYWHERE := not e2e and not rabbitmq and not openstack and not packages
+EVERYWHERE := not e2e and not rabbitmq and not openstack and not packages and not chaos
 
 # PORT and STATE_DIR reach `manage.py up` through the environment: make run PORT=8010 STATE_DIR=/tmp/two
 export HOST PORT STATE_DIR
 
 .NOTPARALLEL:
-.PHONY: help run test test-e2e test-openstack test-packages agent-packages lint format bench clean venv \
+.PHONY: help run test test-chaos test-e2e test-openstack test-packages agent-packages lint format bench clean venv \
 	venv-dev frontend
 
 help: ## Say what can be done
@@ -37,6 +37,10 @@ run: venv frontend ## Start everything on this machine, and print where to look
 test: venv-dev frontend ## Run the tests, in parallel, on a PostgreSQL and a Valkey of their own
 	@unset HOST PORT STATE_DIR; exec $(PYTHON) -m sentinel_site.embedded run --fast -- \
 		$(PYTHON) -m pytest -n $(JOBS) --dist loadscope -m "$(EVERYWHERE)" $(ARGS)
+
+test-chaos: venv-dev ## Kill, rotate and fail for some ten minutes: no line and no sample may be lost
+	@unset HOST PORT STATE_DIR; exec $(PYTHON) -m sentinel_site.embedded run --fast -- \
+		$(PYTHON) -m pytest -m chaos $(ARGS)
 
 test-e2e: venv-dev frontend ## Run the end-to-end tests in a real browser (needs chromium)
 	@unset HOST PORT STATE_DIR; $(PYTHON) -m sentinel_site.embedded run --fast -- \

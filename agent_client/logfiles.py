@@ -27,6 +27,8 @@ from agent_client.config import LogSource
 
 #: Bytes by which content is recognised.
 FINGERPRINT = 256
+#: And where there are fewer: as many of these as there are.
+_SHORTER = (128, 64)
 #: What rotation may compress with; read where Python's own library can.
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".lz4", ".zip")
 READABLE_ARCHIVES = (".gz", ".bz2", ".xz")
@@ -66,6 +68,8 @@ class Position:
     unfollowed_at: float | None = None
     #: Size of the archive that it is in by now; 0 while it is a plain file.
     packed: int = 0
+    #: Digests of its first bytes, by their number.
+    starts: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def key(self) -> Key:
@@ -355,6 +359,7 @@ def fingerprinted(position: Position, content: Content) -> Position:
         head_length=len(head),
         anchor=digest(anchor),
         anchor_length=len(anchor),
+        starts={str(length): digest(head[:length]) for length in _SHORTER if length <= len(head)},
     )
 
 
@@ -373,3 +378,13 @@ def user_name() -> str:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
         return str(os.geteuid())
+
+
+def begins_alike(content: Content, size: int, position: Position) -> bool:
+    """Whether so much of the content as there is begins as what was read did."""
+    if size >= position.head_length:
+        return digest(content.read(0, position.head_length)) == position.head
+    for length in _SHORTER:
+        if length <= size:
+            return digest(content.read(0, length)) == position.starts.get(str(length))
+    return False

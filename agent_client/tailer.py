@@ -6,7 +6,8 @@ bytes (head) and one of the bytes just before the position (anchor). So
 
 - renamed (`log` becomes `log.1`): the inode stays, its rest is read under the new name;
 - copied and truncated: the inode now holds other content, and a new file holds the old one: the
-  generation moves over to the copy, and the old inode begins a new generation at its start;
+  generation moves over to the copy, and the old inode begins a new generation at its start. What
+  was written between copy and truncation is in neither; that it may be is said;
 - several rotations between two looks: rotated files that were not there before are generations of
   their own, read whole, oldest first;
 - an inode reused for another file: its content differs, so it is another generation;
@@ -45,6 +46,8 @@ log = logging.getLogger("sentinella.tailer")
 _FORGET_AFTER = 3600.0
 #: The same for files that nobody asks for any more: a service may come back.
 _FORGET_UNFOLLOWED_AFTER = 7 * 86_400.0
+#: How often to look again where a rotation goes on meanwhile.
+_LOOKS = 5
 #: How exactly it is known when a pattern was last looked at, in seconds.
 _LOOKED_EVERY = 60.0
 
@@ -173,6 +176,7 @@ class Tailer:
         for path in paths[self._turn :] + paths[: self._turn]:
             more |= self._read_group(groups[path], look, budget)
         journal = self._read_journal(look, budget)
+        self._tell_copied(look)
         self._tell_dropped(look)
         taken_up = dict(self._taken_up)
         if whole:
@@ -290,37 +294,24 @@ class Tailer:
         """Match what is on disk with what is known; returns the files to read, by path."""
         positions = look.positions
         files = self._find(positions)
-        known = {(position.device, position.inode) for position in positions.values()}
-        settled = True
-        if any(
-            inode not in known and not self._is_passed_over(f) for inode, f in files.items()
-        ) or (not known <= set(files)):
-            # A rotation may have gone on while we looked: believe what two looks agree on.
-            for _ in range(5):
-                again = self._find(positions)
-                settled = {key: file.name for key, file in again.items()} == {
-                    key: file.name for key, file in files.items()
-                }
-                files = again
-                if settled:
-                    break
-        gone: list[Position] = []
-        deleted: list[Position] = []
-        groups: dict[str, list[File]] = {}
-        for position in list(positions.values()):
-            file = files.get((position.device, position.inode))
-            if file is not None and file.position is None and self._same(file, position, look):
-                file.position = position
-                groups.setdefault(position.path, []).append(file)
-                if position.gone_at is not None:
-                    positions[position.key] = dataclasses.replace(position, gone_at=None)
-                    file.position = positions[position.key]
-            elif file is None and (position.device, position.inode) in self._open:
-                deleted.append(position)
-            else:
-                gone.append(position)
+        settled = False
+        for _ in range(_LOOKS):
+            gone, deleted, groups = self._match(files, look)
+            heads = self._heads(files, look)
+            if not heads and not any(position.gone_at is None for position in gone):
+                settled = True
+                break
+            # A rotation may have gone on while we looked: believe what two looks agree on. A copy
+            # is there before its original is truncated, so this one sees it.
+            again = self._find(positions)
+            settled = {inode: file.name for inode, file in again.items()} == {
+                inode: file.name for inode, file in files.items()
+            }
+            if settled:
+                break
+            files = again
         if settled:
-            self._adopt(files, gone, deleted, groups, look)
+            self._adopt(files, gone, deleted, groups, heads, look)
             self._miss(gone, look)
             for source in self._sources:
                 if self._may_list(source, look):
@@ -333,6 +324,46 @@ class Tailer:
             if file.main and file.path not in self.states:
                 self.states[file.path] = FileState(file.path, file.source.service)
         return groups
+
+    def _match(
+        self, files: Mapping[Inode, File], look: _Look
+    ) -> tuple[list[Position], list[Position], dict[str, list[File]]]:
+        """Which known generations are where they were; which are gone, and which deleted."""
+        gone: list[Position] = []
+        deleted: list[Position] = []
+        groups: dict[str, list[File]] = {}
+        for position in list(look.positions.values()):
+            file = files.get((position.device, position.inode))
+            if file is not None and file.position is None and self._same(file, position, look):
+                if position.gone_at is not None:
+                    position = dataclasses.replace(position, gone_at=None)
+                    look.positions[position.key] = position
+                file.position = position
+                groups.setdefault(position.path, []).append(file)
+            elif file is None and (position.device, position.inode) in self._open:
+                deleted.append(position)
+            else:
+                gone.append(position)
+        return gone, deleted, groups
+
+    def _heads(self, files: Mapping[Inode, File], look: _Look) -> dict[Inode, Position]:
+        """How the files begin that nobody knows, by which they are known again when read."""
+        heads = {}
+        for file in files.values():
+            if file.position is not None or self._is_passed_over(file):
+                continue
+            empty = Position(file.path, file.status.st_dev, file.status.st_ino)
+            heads[file.inode] = empty
+            content = None if file.archive else self._content(file, look)
+            if content is None:
+                continue
+            try:
+                size = min(FINGERPRINT, file.status.st_size)
+                begun = fingerprinted(dataclasses.replace(empty, size=size), content)
+                heads[file.inode] = dataclasses.replace(begun, size=0)
+            except OSError as error:
+                self._broken(file, error, look)
+        return heads
 
     def _is_passed_over(self, file: File) -> bool:
         return file.archive and self._passed_over.get(file.inode) == file.seen
@@ -374,6 +405,7 @@ class Tailer:
         gone: list[Position],
         deleted: list[Position],
         groups: dict[str, list[File]],
+        heads: Mapping[Inode, Position],
         look: _Look,
     ) -> None:
         """Give every file that nobody knows its place: a copy, an old one, or a new generation."""
@@ -393,6 +425,8 @@ class Tailer:
                 moved = self._original(file, gone + deleted, look)
                 if moved is not None:
                     position = self._moved(file, moved, look)
+                    if moved in gone and moved.key[1:] in files:
+                        look.copied[moved.path] = look.copied.get(moved.path, 0) + 1
                     (gone if moved in gone else deleted).remove(moved)
                     if look.positions.get(moved.key) is moved:
                         del look.positions[moved.key]
@@ -406,7 +440,7 @@ class Tailer:
                 elif self._is_copy_of_a_live_one(file, groups, look):
                     continue  # it counts once its original is truncated
                 else:
-                    position = Position(file.path, file.status.st_dev, file.status.st_ino)
+                    position = heads[file.inode]
             except OSError as error:
                 self._broken(file, error, look)
                 continue
@@ -419,12 +453,13 @@ class Tailer:
     def _moved(self, file: File, position: Position, look: _Look) -> Position:
         """The position in the file that its generation was copied to, or compressed into."""
         size, packed = file.status.st_size, 0
+        content = self._content(file, look)
         if file.archive:
             packed = size
             # What was read to its end before is not unpacked just to learn its length.
-            content = None if _was_drained(position) else self._content(file, look)
-            size = position.size if content is None else content.size()
-        return dataclasses.replace(
+            known = content is None or _was_drained(position)
+            size = position.size if known or content is None else content.size()
+        moved = dataclasses.replace(
             position,
             device=file.status.st_dev,
             inode=file.status.st_ino,
@@ -432,6 +467,10 @@ class Tailer:
             packed=packed,
             gone_at=None,
         )
+        if size < position.offset and content is not None:
+            # Copied before the last of what we read was written: there is nothing new in it.
+            moved = fingerprinted(dataclasses.replace(moved, offset=size, skipping=False), content)
+        return moved
 
     def _first_sight(self, file: File, look: _Look) -> Position:
         """Where to begin with a file that was there before we were."""
@@ -451,7 +490,9 @@ class Tailer:
         for position in gone:
             if position.head_length and logfiles.is_related(position.path, file):
                 content = self._content(file, look)
-                if content is not None and _holds(file, content, position):
+                if content is not None and (
+                    _holds(file, content, position) or _holds_less(file, content, position)
+                ):
                     return position
         return None
 
@@ -634,6 +675,17 @@ class Tailer:
             look.told.pop("journal", None)
         return poll
 
+    def _tell_copied(self, look: _Look) -> None:
+        """Say where lines may be missing that nobody could read: a possible gap, and no more."""
+        for path, times in look.copied.items():
+            source = self._source_of(path)
+            text = (
+                f"{path} was rotated by copying and truncating"
+                + (f" {times} times" if times > 1 else "")
+                + ": what was written in between is in no file and may be missing"
+            )
+            look.say(text, source.service if source else "", path, "info")
+
     def _tell_dropped(self, look: _Look) -> None:
         """Say what the limits left out in this look."""
         for path, levels in look.limiter.dropped.items():
@@ -662,12 +714,12 @@ class _Look:
         self.now = now
         self.entries: list[Entry] = []
         self.drained: dict[Key, tuple[int, int]] = {}
+        #: How often each path was found copied and truncated.
+        self.copied: dict[str, int] = {}
 
-    def say(self, text: str, service: str, path: str) -> None:
+    def say(self, text: str, service: str, path: str, level: str = "warning") -> None:
         """Tell as an event what befell a log."""
-        self.entries.append(
-            Entry(self.now, "warning", text, service, "sentinella.tailer", path=path)
-        )
+        self.entries.append(Entry(self.now, level, text, service, "sentinella.tailer", path=path))
 
 
 def _changed(
@@ -707,6 +759,14 @@ def _holds(file: File, content: Content, position: Position) -> bool:
     if _was_drained(position):
         return True
     return content.size() >= position.offset and logfiles.holds(content, position)
+
+
+def _holds_less(file: File, content: Content, position: Position) -> bool:
+    """Whether a file that is not known yet is a copy that was made before all of it was written."""
+    if file.main:
+        return False  # written anew: what begins alike is new all the same
+    size = file.size(content)
+    return 0 < size < position.offset and logfiles.begins_alike(content, size, position)
 
 
 def _barrier(directory: str) -> str | None:
