@@ -106,6 +106,9 @@ class Collector:
         """Add what is measured now."""
         raise NotImplementedError
 
+    def settle(self, seconds: float) -> None:
+        """See to it that the next collection shows all there is, however soon it comes."""
+
     def reconfigure(self, config: Config) -> None:
         """Go on with this configuration; what was measured before still counts."""
         self.config = config

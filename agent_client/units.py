@@ -127,7 +127,7 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
     "openstack_quota": _fields(
         percent="used_percent", bytes="limit_bytes used_bytes", count="limit used"
     ),
-    "openstack_endpoint": _fields(seconds="seconds", count="up status"),
+    "openstack_endpoint": _fields(seconds="seconds certificate_seconds_left", count="up status"),
     "openstack_api": _fields(seconds="seconds age_seconds", count="ok no_right calls status items"),
     "openstack_round": _fields(
         seconds="seconds cpu_seconds", bytes="memory_bytes", count="ok lease failed_parts calls"

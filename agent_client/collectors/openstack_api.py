@@ -82,8 +82,7 @@ class OpenStackApi(Collector):
             self._thread = threading.Thread(target=self._work, name="openstack", daemon=True)
             self._thread.start()
 
-    def wait(self, seconds: float) -> None:
-        """Wait for the round under way, if there is one; for those who want an answer at once."""
+    def settle(self, seconds: float) -> None:
         if self._thread is not None:
             self._thread.join(seconds)
 

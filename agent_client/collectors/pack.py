@@ -23,6 +23,9 @@ class Pack(Collector):
             self._due_at = now + self.every
             self.look(points)
 
+    def settle(self, seconds: float) -> None:
+        self._due_at = 0.0
+
     def look(self, points: Points) -> None:
         """Add what the program says now."""
         raise NotImplementedError

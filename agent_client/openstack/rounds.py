@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Mapping, Sequence
 from urllib.parse import urlsplit
 
+from agent_client.certificates import of_host
 from agent_client.openstack.client import (
     TIMEOUT,
     Cloud,
@@ -52,7 +53,7 @@ class Round:
     """All that one round brought."""
 
     outcomes: list[Outcome] = dataclasses.field(default_factory=list)
-    points: list[tuple[str, dict[str, float], dict[str, str]]] = dataclasses.field(
+    points: list[tuple[str, dict[str, Any], dict[str, str]]] = dataclasses.field(
         default_factory=list
     )
     #: (level, text, service)
@@ -249,6 +250,8 @@ class Look:
     status: int = 0
     seconds: float = 0.0
     reason: str = ""
+    #: When its certificate ends, in Unix seconds; None without TLS.
+    expires_at: float | None = None
 
     @property
     def up(self) -> bool:
@@ -271,7 +274,14 @@ def _look_at_endpoints(cloud: Cloud, state: State, done: Round) -> None:
         done.points.append(
             (
                 "openstack_endpoint",
-                {"up": seen.up, "seconds": seen.seconds, "status": seen.status},
+                {
+                    "up": seen.up,
+                    "seconds": seen.seconds,
+                    "status": seen.status,
+                    "certificate_seconds_left": (
+                        None if seen.expires_at is None else round(seen.expires_at - time.time())
+                    ),
+                },
                 {
                     "service": one["service"],
                     "type": one["type"],
@@ -332,6 +342,9 @@ def look(address: str, ca_file: str = "") -> Look:
     finally:
         connection.close()
     seen.seconds = watch.seconds
+    if parts.scheme == "https":
+        shown = of_host(f"{host}:{port or 443}", ca_file)
+        seen.expires_at = shown.expires_at
     return seen
 
 

@@ -12,6 +12,8 @@ from agent_client.verbs.common import OK, PROBLEM, say, say_json, session, verb
 
 #: Processor use and rates need something to compare with.
 _BASELINE_SECONDS = 1.0
+#: A round of questions to a cloud's APIs is waited for, for so long.
+_LONGEST_SECONDS = 150.0
 
 
 @verb("check", short_help="Run collectors once and print what they measure.")
@@ -35,6 +37,8 @@ def check(collectors: Sequence[str], as_json: bool) -> int:
     panel = Panel([kinds[name](config) for name in wanted])
     panel.collect(60.0)
     time.sleep(_BASELINE_SECONDS)
+    for collector in panel.collectors:
+        collector.settle(_LONGEST_SECONDS)
     seen = panel.collect(60.0)
     points = kept(config.drops, seen.points)
     states = list(panel.states.values())

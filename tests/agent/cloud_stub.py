@@ -31,14 +31,14 @@ class CloudStub:
             def log_message(self, format: str, *args: object) -> None:
                 """Quiet."""
 
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
         self.requests: list[tuple[str, dict[str, list[str]], dict[str, str]]] = []
         #: Path -> a body, or a status, or both.
         self.answers: dict[str, Any] = self._full()
         threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+            target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
         ).start()
 
     def serve(self, handler: http.server.BaseHTTPRequestHandler) -> None:
@@ -61,8 +61,8 @@ class CloudStub:
         handler.wfile.write(raw)
 
     def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self.server.shutdown()
+        self.server.server_close()
 
     def paths(self) -> list[str]:
         return [path for path, _query, _headers in self.requests]

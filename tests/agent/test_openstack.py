@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +22,7 @@ from agent_client.config import Config, OpenStack
 from agent_client.openstack.__main__ import work
 from agent_client.openstack.client import Cloud
 from agent_client.openstack.parts import QUESTIONS
-from agent_client.openstack.rounds import version_document
+from agent_client.openstack.rounds import look, version_document
 from agent_client.wire import LEASE_PATH
 from tests.agent.cloud_stub import SECRET, CloudStub
 from tests.agent.conftest import ReportServer, problem
@@ -68,7 +70,7 @@ class Asker:
     def round(self) -> Points:
         self.collector._next_at = 0.0
         self.collector.collect(Points())
-        self.collector.wait(60)
+        self.collector.settle(60)
         self.collector._next_at = float("inf")
         points = Points()
         self.collector.collect(points)
@@ -398,3 +400,28 @@ def test_the_agent_itself_never_imports_openstacksdk(make_config: Callable[..., 
         cwd=REPOSITORY, env={**os.environ}, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert said.stdout.strip() == "[]"
+
+
+def test_an_endpoint_with_tls_tells_when_its_certificate_ends(tmp_path: Path) -> None:
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+         "-nodes", "-keyout", "key", "-out", "cert", "-days", "40", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=DNS:localhost"],
+        cwd=tmp_path, check=True, capture_output=True,
+    )  # fmt: skip
+    stub = CloudStub()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert", tmp_path / "key")
+    stub.server.socket = context.wrap_socket(stub.server.socket, server_side=True)
+    url = stub.url.replace("http://127.0.0.1", "https://localhost") + "/image/"
+    try:
+        seen = look(url, str(tmp_path / "cert"))
+        untrusted = look(url)
+    finally:
+        stub.close()
+    assert (seen.status, seen.up) == (200, True)
+    assert seen.expires_at is not None
+    assert 39 * 86_400 < seen.expires_at - time.time() <= 40 * 86_400
+    assert not untrusted.up
+    assert "certificate is not good" in untrusted.reason
+    assert untrusted.expires_at == seen.expires_at

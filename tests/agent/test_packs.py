@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
+from agent_client import certificates, units
 from agent_client import config as configuration
-from agent_client import units
 from agent_client.collector import Points
 from agent_client.collectors import certificate, haproxy, mariadb, memcached, rabbitmq
 from agent_client.collectors.listening import Listeners
@@ -131,6 +131,17 @@ def test_memcached_tells_its_memory_and_how_often_it_could_help(
     config = Config(packs=Packs(memcached=(f"{host}:{port}",)))
     fields = only(collected(memcached.Memcached(config)), "memcached")
     assert (fields["up"], fields["used_percent"], fields["hit_percent"]) == (1, 25, 75)
+
+
+def test_a_pack_asks_each_half_minute_and_at_once_where_somebody_waits(
+    serve: Callable[..., Any],
+) -> None:
+    host, port = serve(b"STAT bytes 25\r\nEND\r\n")
+    collector = memcached.Memcached(Config(packs=Packs(memcached=(f"{host}:{port}",))))
+    assert collected(collector).points
+    assert collected(collector).points == []
+    collector.settle(1)
+    assert collected(collector).points
 
 
 def test_a_memcached_that_is_gone_is_down_and_said(free_port: int) -> None:
@@ -376,18 +387,18 @@ def test_the_end_of_a_file_with_certificates_is_that_of_the_first_to_end(pem: Pa
     points = collected(certificate.Certificate(config))
     left = only(points, "certificate", source=str(pem))["seconds_left"]
     assert 39 * 86_400 < left <= 40 * 86_400
-    assert certificate.of_file(str(pem)).expires_at == end_of(pem)
+    assert certificates.of_file(str(pem)).expires_at == end_of(pem)
 
 
 def test_a_service_with_a_certificate_of_its_own_authority_is_trusted_with_that_authority(
     pem: Path, tls_port: int
 ) -> None:
-    seen = certificate.of_host(f"localhost:{tls_port}", str(pem))
+    seen = certificates.of_host(f"localhost:{tls_port}", str(pem))
     assert (seen.expires_at, seen.trusted, seen.reason) == (end_of(pem), True, "")
 
 
 def test_a_certificate_that_nobody_trusts_still_tells_its_end(pem: Path, tls_port: int) -> None:
-    seen = certificate.of_host(f"localhost:{tls_port}")
+    seen = certificates.of_host(f"localhost:{tls_port}")
     assert (seen.expires_at, seen.trusted) == (end_of(pem), False)
     assert "self" in seen.reason
 
@@ -410,7 +421,7 @@ def test_what_shows_no_certificate_is_said(free_port: int, tmp_path: Path) -> No
 @pytest.mark.parametrize("der", [b"", b"\x30\x03\x02\x01", b"\x30\x82\xff\xff\x00", b"x" * 50])
 def test_what_is_no_certificate_is_refused(der: bytes) -> None:
     with pytest.raises(ValueError, match="this is no certificate"):
-        certificate.not_after(der)
+        certificates.not_after(der)
 
 
 # -- settings ------------------------------------------------------------------

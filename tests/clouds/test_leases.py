@@ -11,6 +11,8 @@ from django.db import connection as django_connection
 
 from accounts import keys
 from accounts.models import Key
+from agent_client.collectors.openstack_api import Lease as AgentsLease
+from agent_client.config import Config
 from clouds import leases
 from clouds.models import Lease
 from sentinel_site.kit.tenancy import connection, in_schema
@@ -129,4 +131,22 @@ def test_of_agents_that_ask_at_once_one_gets_it(acme):
     assert len(held) == 1
     with in_schema(acme.schema_name):
         assert Lease.objects.get().holder == held[0]
+        Lease.objects.all().delete()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_real_agents_settle_it_over_http(live_server, acme, tmp_path):
+    _, text = keys.issue(acme, Key.Scope.INGEST)
+    agents = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        config = Config(server=live_server.url, key=text, state_dir=str(tmp_path / name))
+        agents.append(AgentsLease(config))
+    assert agents[0].held(CLOUD, 300) == (True, "")
+    assert agents[1].held(CLOUD, 300) == (False, "")
+    with in_schema(acme.schema_name):
+        Lease.objects.update(until=NOON)
+    assert agents[1].held(CLOUD, 300) == (True, "")
+    assert agents[0].held(CLOUD, 300) == (False, "")
+    with in_schema(acme.schema_name):
         Lease.objects.all().delete()

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent_client.collector import Points
+from agent_client.collectors.openstack_api import OpenStackApi
+from agent_client.config import Config, OpenStack
+from agent_client.openstack.parts import QUESTIONS
 from tests.openstack.conftest import AtWork, openstack
+from tests.openstack.settings import KEYSTONE
 
 pytestmark = pytest.mark.openstack
 
@@ -157,3 +164,60 @@ def test_a_round_is_a_process_of_its_own_that_tells_what_it_used(agent: AtWork) 
     assert used["memory_bytes"] > 20 * 1024**2
     own = agent.points("agent")[-1]["fields"]
     assert own["memory"] < 60 * 1024**2
+
+
+@pytest.mark.parametrize("python", [sys.executable, "/usr/bin/python3"])
+def test_an_application_credential_is_enough_with_our_openstacksdk_and_with_debians(
+    agent: AtWork, tmp_path: Path, python: str
+) -> None:
+    name = f"watch-{Path(python).name}"
+    made = openstack("application", "credential", "create", name)
+    config = Config(
+        server=agent.server.url,
+        key="snt_k",
+        state_dir=str(tmp_path),
+        openstack=OpenStack(
+            enabled=True,
+            auth_url=KEYSTONE,
+            application_credential_id=made["id"] if "id" in made else made["ID"],
+            application_credential_secret=made["secret"] if "secret" in made else made["Secret"],
+            region="RegionOne",
+        ),
+    )
+    collector = OpenStackApi(config)
+    collector._pythons = (python,)
+    collector.collect(Points())
+    collector.settle(120)
+    points = Points()
+    collector.collect(points)
+    ok = {
+        one.tags["part"]: one.fields["ok"]
+        for one in points.points
+        if one.measurement == "openstack_api"
+    }
+    assert ok == {**dict.fromkeys((question.name for question in QUESTIONS), 1), "login": 1}
+
+
+def test_a_reader_is_told_what_it_may_not_see_and_nothing_of_it_is_an_outage(
+    agent: AtWork, tmp_path: Path
+) -> None:
+    said = OpenStack(enabled=True, cloud="reader", clouds_file="/etc/openstack/clouds.yaml")
+    collector = OpenStackApi(
+        Config(server=agent.server.url, key="snt_k", state_dir=str(tmp_path), openstack=said)
+    )
+    collector.collect(Points())
+    collector.settle(120)
+    points = Points()
+    collector.collect(points)
+    no_right = {
+        one.tags["part"]
+        for one in points.points
+        if one.measurement == "openstack_api" and one.fields["no_right"]
+    }
+    assert no_right == {
+        "compute_services", "volume_services", "orchestration_services", "hypervisors",
+        "volume_pools", "placement",
+    }  # fmt: skip
+    assert points.news == []
+    (told,) = [one.fields for one in points.points if one.measurement == "openstack_round"]
+    assert (told["ok"], told["failed_parts"]) == (1, 0)
