@@ -11,6 +11,7 @@ from typing import Sequence
 from agent_client.collector import Collector, Points
 
 _QEMU = re.compile(r"(qemu-system-|qemu-kvm|kvm$)")
+_OTHERS_FOR = 60.0
 _SIZES = {"": 1024**2, "k": 1024, "m": 1024**2, "g": 1024**3, "b": 1}
 
 
@@ -41,6 +42,9 @@ class Guests(Collector):
         self._known: dict[tuple[int, str], Guest | None] = {}
         self._cpu: dict[tuple[int, str], float] = {}
         self._looked_at: float | None = None
+        #: Processes that were no QEMU when they were met; looked at again each minute.
+        self._others: set[str] = set()
+        self._others_since = 0.0
         self._hertz = os.sysconf("SC_CLK_TCK")
         self._page = os.sysconf("SC_PAGE_SIZE")
 
@@ -50,11 +54,14 @@ class Guests(Collector):
         known: dict[tuple[int, str], Guest | None] = {}
         cpu: dict[tuple[int, str], float] = {}
         running: list[Guest] = []
-        for entry in os.listdir(self._proc):
-            if not entry.isdigit():
-                continue
+        if now - self._others_since >= _OTHERS_FOR:
+            self._others, self._others_since = set(), now
+        entries = {entry for entry in os.listdir(self._proc) if entry.isdigit()}
+        self._others &= entries
+        for entry in sorted(entries - self._others):
             columns = self._stat(entry)
             if columns is None:
+                self._others.add(entry)
                 continue
             key = (int(entry), columns[20])  # the 21st after the state: when it started
             guest = guest_of(self._argv(entry)) if key not in self._known else self._known[key]

@@ -103,9 +103,12 @@ def sentinella(config: Path) -> list[str]:
     return [sys.executable, "-m", "agent_client.cli", "--config", str(config)]
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def cloud() -> None:
-    """These tests run on the host of `python -m tests.openstack up`."""
+    """These tests run on the host of `python -m tests.openstack up`, and begin with all of it.
+
+    A service that starts while another is stopped may end by itself: each test starts what ended.
+    """
     try:
         states = host.order("status")
     except host.Failed as problem:

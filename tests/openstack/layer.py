@@ -79,7 +79,7 @@ def packages_stamp() -> str:
 def prepared_stamp() -> str:
     """Names the packages and the sources that configured them."""
     digest = hashlib.sha256(packages_stamp().encode())
-    for name in ("settings.py", "prepare.py", "host.py", "unitfile.py"):
+    for name in ("settings.py", "prepare.py"):
         digest.update((HERE / name).read_bytes())
     return digest.hexdigest()
 
