@@ -141,7 +141,7 @@ def stopped() -> Iterator[Callable[[str], float]]:
         return time.time()
 
     yield stop
-    for name in names:
+    for name in reversed(names):
         host.order("start", name)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.openstack import host
 from tests.openstack.conftest import AtWork
 from tests.openstack.prepare import Cloud
 
@@ -25,7 +26,16 @@ BROKER = re.compile(r"AMQP server|ECONNREFUSED|Connection refused|MessagingTimeo
 def test_the_connection_errors_of_every_service_arrive_with_request_ids_and_whole_tracebacks(
     agent: AtWork, stopped: Callable[[str], float]
 ) -> None:
+    # Agents that wait for an answer when the broker goes give their call up with a traceback:
+    # without their server each of them waits at any time.
+    before = stopped("neutron-rpc-server")
+    agent.wait_for(
+        "agents that wait in vain",
+        lambda: any("Failed reporting state" in one["message"] for one in agent.events(before)),
+        180,
+    )
     since = stopped("rabbitmq-server")
+    host.order("spawn", "neutron-rpc-server")
     ask_for_work()
 
     def complaints() -> list[dict]:
