@@ -307,6 +307,9 @@ class Discovery:
         return kind.project if kind else ""
 
     def _vanished(self, found: Mapping[str, Found]) -> bool:
+        """Whether something is missing that was there before, as far as all could be seen."""
+        if self.table.incomplete:
+            return False
         expected = [
             one.name
             for one in self.memory.services.values()

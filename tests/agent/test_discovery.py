@@ -155,6 +155,7 @@ def test_where_processes_are_hidden_nothing_is_called_down(watched: Watched) -> 
     assert (found.state, found.detail) == (
         "unknown", "processes of other users are hidden (hidepid)",
     )  # fmt: skip
+    assert watched.pauses == 0, "a second look would see no more"
 
 
 def test_a_process_that_ends_at_once_is_no_service(watched: Watched) -> None:
