@@ -507,20 +507,12 @@ class Discovery:
 
     def _roots(self) -> list[str]:
         """Where OpenStack's services see other files than we do, as far as we may look."""
-        found: dict[tuple[str, str], str] = {("/", self._link("self/ns/mnt")): ""}
+        found: dict[tuple[int, int] | None, str] = {None: "", _place(self.host.path("/usr")): ""}
         for pid, known in sorted(self._labelled.items()):
-            if known.label is None or known.label.kind is None or not known.label.kind.openstack:
-                continue
-            root, mounts = self._link(f"{pid}/root"), self._link(f"{pid}/ns/mnt")
-            if root and mounts:
-                found.setdefault((root, mounts), f"{self.host.proc}/{pid}/root")
+            if known.label is not None and known.label.kind and known.label.kind.openstack:
+                root = f"{self.host.proc}/{pid}/root"
+                found.setdefault(_place(f"{root}/usr"), root)
         return [root for root in found.values() if root]
-
-    def _link(self, path: str) -> str:
-        try:
-            return os.readlink(f"{self.host.proc}/{path}")
-        except OSError:
-            return ""
 
     # Telling
 
@@ -547,6 +539,15 @@ class Discovery:
             return
         for found in arrived:
             self._tell("info", f"{found.name} is new on this host", found.name)
+
+
+def _place(path: str) -> tuple[int, int] | None:
+    """What a folder is, by whatever way one came to it; None where one may not look."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return (status.st_dev, status.st_ino)
 
 
 def _kind_of(group: Sequence[Known[Label]]) -> Kind | None:

@@ -533,3 +533,18 @@ def test_a_configuration_that_outlives_its_package_keeps_nothing_expected(watche
     (watched.host.root / "etc/systemd/system/multi-user.target.wants/heat-api.service").unlink()
     watched.look(400)
     assert watched.look(400) == {}
+
+
+def test_the_release_of_a_service_in_a_root_of_its_own_is_read_there(watched: Watched) -> None:
+    inside = watched.host.root / "var/tmp/other"
+    (inside / "usr/lib/python3/dist-packages/nova-29.0.2.dist-info").mkdir(parents=True)
+    (watched.host.root / "usr").mkdir(exist_ok=True)
+    watched.start()
+    (watched.host.root / "proc/500/root").symlink_to(inside)
+    watched.host.process(600, "/usr/bin/python3 /usr/bin/nova-conductor")
+    (watched.host.root / "proc/600/root").symlink_to(watched.host.root)  # sees what we see
+    watched.look()
+    facts = watched.discovery.facts()["openstack"]
+    assert (facts["release"], facts["projects"]) == ("2024.1 Caracal", {"nova": "29.0.2"})
+    assert "/proc/500/root/usr/lib/python3/" in facts["evidence"]
+    assert watched.discovery._roots() == [str(watched.host.root / "proc/500/root")]
