@@ -20,19 +20,22 @@ from tests.openstack.settings import KEYSTONE
 pytestmark = pytest.mark.openstack
 
 
+@pytest.fixture(scope="module")
+def since(agent: AtWork) -> float:
+    """A time after which a whole round was asked while every service was up."""
+    began = time.time()
+    # The round under way now may have asked before: its successor counts.
+    agent.wait_for("two rounds", lambda: len(agent.points("openstack_round", began)) >= 2, 120)
+    return began
+
+
 def rows(agent: AtWork, project: str, since: float) -> dict[tuple[str, str], int]:
-    """(service, host) -> up, of the first whole round that began after `since`."""
-
-    def found() -> dict[tuple[str, str], int]:
-        return {
-            (one["tags"]["service"], one["tags"]["host"]): one["fields"]["up"]
-            for one in agent.points("openstack_service", since)
-            if one["tags"]["project"] == project
-        }
-
-    # The round under way at `since` may have asked before: its successor counts.
-    agent.wait_for("a round", lambda: len(agent.points("openstack_round", since)) >= 2, 120)
-    return found()
+    """(service, host) -> up, by the newest round."""
+    return {
+        (one["tags"]["service"], one["tags"]["host"]): one["fields"]["up"]
+        for one in agent.points("openstack_service", since)
+        if one["tags"]["project"] == project
+    }
 
 
 def said(project: str) -> dict[tuple[str, str], int]:
@@ -47,16 +50,14 @@ def said(project: str) -> dict[tuple[str, str], int]:
 
 @pytest.mark.parametrize("project", ["nova", "neutron", "cinder", "heat"])
 def test_the_states_of_services_and_agents_are_those_of_the_command(
-    agent: AtWork, project: str
+    agent: AtWork, project: str, since: float
 ) -> None:
-    seen = rows(agent, project, time.time())
+    seen = rows(agent, project, since)
     assert seen == said(project)
     assert set(seen.values()) == {1}
 
 
-def test_hypervisors_are_those_of_the_command(agent: AtWork) -> None:
-    since = time.time()
-    agent.wait_for("a round", lambda: agent.points("openstack_hypervisor", since), 90)
+def test_hypervisors_are_those_of_the_command(agent: AtWork, since: float) -> None:
     seen = {one["tags"]["hypervisor"]: one["fields"] for one in agent.points("openstack_hypervisor", since)}  # fmt: skip # noqa: E501
     listed = openstack("hypervisor", "list", "--long", "--os-compute-api-version", "2.53")
     assert {one["Hypervisor Hostname"]: one["State"] == "up" for one in listed} == {
@@ -68,9 +69,9 @@ def test_hypervisors_are_those_of_the_command(agent: AtWork) -> None:
         assert fields["memory_used_bytes"] == one["Memory MB Used"] * 1024**2
 
 
-def test_instances_and_volumes_by_status_are_those_of_the_command(agent: AtWork) -> None:
-    since = time.time()
-    agent.wait_for("a round", lambda: agent.points("openstack_volumes", since), 90)
+def test_instances_and_volumes_by_status_are_those_of_the_command(
+    agent: AtWork, since: float
+) -> None:
 
     def by_status(listed: list[dict[str, Any]]) -> dict[str, int]:
         counts: dict[str, int] = {}
@@ -89,9 +90,7 @@ def test_instances_and_volumes_by_status_are_those_of_the_command(agent: AtWork)
     )
 
 
-def test_every_endpoint_of_the_catalogue_answers(agent: AtWork) -> None:
-    since = time.time()
-    agent.wait_for("a round", lambda: agent.points("openstack_endpoint", since), 90)
+def test_every_endpoint_of_the_catalogue_answers(agent: AtWork, since: float) -> None:
     seen = agent.points("openstack_endpoint", since)
     listed = {one["Service Type"] for one in openstack("endpoint", "list")}
     assert {one["tags"]["type"] for one in seen} == listed
