@@ -51,7 +51,7 @@ test-e2e: venv-dev frontend ## Run the end-to-end tests in a real browser (needs
 test-openstack: venv-dev ## Run the tests against a real OpenStack (root on Debian 12; installs into an overlay)
 	@$(PYTHON) -m tests.openstack up
 	@status=0; $(PYTHON) -m tests.openstack exec $(PYTHON) -m pytest -m openstack -p no:cacheprovider \
-		-p no:django --confcutdir tests/openstack tests/openstack $(ARGS) || status=$$?; \
+		-p no:django -W ignore::pytest.PytestConfigWarning --confcutdir tests/openstack tests/openstack $(ARGS) || status=$$?; \
 		$(PYTHON) -m tests.openstack down; exit $$status
 
 test-packages: venv-dev frontend ## Install the agent's packages into a fresh Debian (root; needs debootstrap, rpm, systemd)
