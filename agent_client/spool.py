@@ -53,6 +53,10 @@ _PAGE_SIZE = 1024
 #: Part of the bound that is kept for SQLite's journal, and the most that it may be, in bytes.
 _JOURNAL_SHARE = 8
 _LARGEST_JOURNAL = 1024 * 1024
+#: Places where sequences may be missing; the server takes a thousand.
+_MOST_GAPS = 400
+#: What the journal's index takes beside it, in bytes.
+_JOURNAL_INDEX = 32 * 1024
 
 
 class SpoolUnusable(Exception):
@@ -180,6 +184,11 @@ class Spool:
                 db.execute("INSERT OR IGNORE INTO meta VALUES ('epoch', ?)", (made,))
                 row = db.execute("SELECT value FROM meta WHERE name = 'epoch'").fetchone()
                 self.epoch: str = row[0]
+                #: In how many places sequences are missing between those that wait, about.
+                self._gaps = db.execute(
+                    "SELECT count(*) FROM reports one WHERE NOT EXISTS"
+                    " (SELECT 1 FROM reports two WHERE two.sequence = one.sequence - 1)"
+                ).fetchone()[0]
                 self._reports, self._bytes = db.execute(
                     "SELECT count(*), total(size) FROM reports"
                 ).fetchone()
@@ -319,7 +328,8 @@ class Spool:
         if too_old:
             self._give_up(db, too_old)
         needed = _ROW_COST * (size + self._page_size)
-        room = self.max_bytes - min(_LARGEST_JOURNAL, self.max_bytes // _JOURNAL_SHARE)
+        share = self.max_bytes // _JOURNAL_SHARE
+        room = self.max_bytes - min(_LARGEST_JOURNAL, share) - min(_JOURNAL_INDEX, share)
         while self._used(db) + needed > room:
             least = self._least_important(db)
             if least is None:
@@ -374,15 +384,17 @@ class Spool:
             kept = [event for event in events if event["level"] != LEVELS[level]]
             lost = _losses_of_events(row[4] - len(kept), {LEVELS[level]: len(events) - len(kept)})
         points = 0 if level is None else row[3]
-        if not kept and not points:
-            if "specs" in report:
-                self.specs_lost = True
+        if not kept and not points and "specs" in report:
+            self.specs_lost = True
+        was_empty = not row[3] and not row[4]
+        if not kept and not points and (was_empty or self._may_go(db, sequence)):
             if level is None:
                 lost = dataclasses.replace(lost, events=row[4])
             db.execute("DELETE FROM reports WHERE sequence = ?", (sequence,))
             self._count_lost(db, dataclasses.replace(lost, reports=1), row[1])
             return 1, row[2]
-        thin = {name: said for name, said in report.items() if name not in ("events", "services")}
+        left_out = ("events", "services", "specs") if not kept else ("events", "services")
+        thin = {name: said for name, said in report.items() if name not in left_out}
         if level is None:
             thin.pop("points", None)
         elif "services" in report:
@@ -401,6 +413,24 @@ class Spool:
         _note_levels(db, sequence, kept)
         self._count_lost(db, lost, row[1])
         return 0, row[2] - len(body)
+
+    def _may_go(self, db: sqlite3.Connection, sequence: int) -> bool:
+        """Whether a report of which nothing is left goes, or stays as an empty one.
+
+        The server remembers which sequences it has as ranges, and not any number of them: where
+        many reports in between are missing, the empty ones keep the ranges together.
+        """
+        before, after, newest = db.execute(
+            "SELECT sum(sequence = ?), sum(sequence = ?), max(sequence) FROM reports"
+            " WHERE sequence IN (?, ?) OR sequence = (SELECT max(sequence) FROM reports)",
+            (sequence - 1, sequence + 1, sequence - 1, sequence + 1),
+        ).fetchone()
+        if not before or not (after or newest == sequence):
+            return True  # it begins what is left, or stands at a gap already
+        if self._gaps >= _MOST_GAPS:
+            return False
+        self._gaps += 1
+        return True
 
     def _give_up(self, db: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
         """Delete reports (sequence, at, size, points, events) unsent and count them."""

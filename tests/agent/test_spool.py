@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import itertools
 import json
 import os
 import subprocess
@@ -122,6 +123,24 @@ def test_a_report_of_which_nothing_is_left_is_gone(tmp_path: Path) -> None:
     lost = spool.losses()
     assert lost.points == 3 * lost.reports > 0
     assert sequences(spool) == list(range(lost.reports + 1, 61))
+
+
+def test_what_is_left_between_dropped_reports_stays_within_what_the_server_remembers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent_client.spool._MOST_GAPS", 5)
+    spool = spool_at(tmp_path, max_bytes=120_000)
+    for at in range(100):
+        events = ["critical"] if at % 2 else []
+        spool.append(float(at), report(size=4000 if at % 2 else 2000, points=2, events=events), {})
+    kept = sequences(spool)
+    gaps = sum(after - before > 1 for before, after in itertools.pairwise(kept))
+    lost, said = spool.losses(), contents(spool)
+    assert 0 < gaps <= 5
+    assert lost.points + sum(len(one.get("points", [])) for one in said) == 200
+    assert lost.events + sum(len(one.get("events", [])) for one in said) == 50
+    assert lost.reports == 100 - len(kept)
+    assert spool.waiting().reports == len(kept)
 
 
 def test_the_bound_holds_for_what_is_on_the_disk(tmp_path: Path) -> None:
