@@ -129,7 +129,7 @@ def test_what_is_left_between_dropped_reports_stays_within_what_the_server_remem
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("agent_client.spool._MOST_GAPS", 5)
-    spool = spool_at(tmp_path, max_bytes=120_000)
+    spool = spool_at(tmp_path, max_bytes=260_000)
     for at in range(100):
         events = ["critical"] if at % 2 else []
         spool.append(float(at), report(size=4000 if at % 2 else 2000, points=2, events=events), {})
