@@ -349,6 +349,8 @@ class Agent:
         at = self._clock()
         self._settle_settings()
         points = self.panel.collect(self.config.interval * _SHARE_COLLECTING)
+        for plugin in self.plugins.states if self.plugins is not None else ():
+            points.add("agent_plugin", plugin.fields(), {"plugin": plugin.name})
         points.points = kept(self.config.drops, points.points)
         if self.discovery is not None and self.discovery.sources != self._followed:
             self._followed = self.discovery.sources

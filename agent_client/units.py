@@ -138,6 +138,7 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
         seconds="cycle_seconds clock_offset round_trip",
         count="spool_reports dropped_reports dropped_points dropped_events rejected_items",
     ),
+    "agent_plugin": _fields(count="up restarts pushes refused"),
     "agent_collector": _fields(count="ok points failures", seconds="seconds"),
 }
 

@@ -81,11 +81,13 @@ class AgentSettingsForm(forms.Form):
         """The form as it stands; levels that have run out are no longer in it."""
         if row is None:
             return cls()
-        over = row.levels_until is not None and row.levels_until <= at
+        left = (row.levels_until - at).total_seconds() if row.levels_until else None
+        spans = [text for text, _ in SPANS if text and left is not None and left <= int(text)]
         return cls(
             initial={
                 "interval": row.interval,
-                "levels": {} if over else row.levels,
+                "levels": {} if left is not None and left <= 0 else row.levels,
+                "levels_for": "" if left is None else next(iter(spans), SPANS[-1][0]),
                 "collectors": row.collectors,
             }
         )

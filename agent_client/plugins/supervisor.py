@@ -61,6 +61,15 @@ class PluginState:
     holds: Sequence[str] = ()
     missing: Sequence[str] = ()
 
+    def fields(self) -> dict[str, float]:
+        """What is told of it with every report; counts since the agent was started."""
+        return {
+            "up": float(self.state == "running"),
+            "restarts": self.restarts,
+            "pushes": self.pushes,
+            "refused": self.refused,
+        }
+
 
 class _Plugin:
     """One function with its process, while it has one."""

@@ -12,6 +12,7 @@ from accounts import keys
 from accounts.models import AuditEntry, Key
 from clouds import agent_settings
 from clouds.agent_settings import Wanted
+from clouds.forms import AgentSettingsForm
 from clouds.models import AgentSettings
 from sentinel_site.kit.tenancy import connection, in_schema
 from tests.alerts.builders import make_server
@@ -163,6 +164,18 @@ def test_the_form_of_the_server_page_asks_for_info_for_half_an_hour(client, bob,
     assert "does not consent" not in page
     assert "nova-api debug" in page
     assert "applied" in page
+
+
+def test_levels_for_a_while_do_not_become_levels_for_good_by_saving_again(acme, alice, server):
+    now = timezone.now()
+    access = _access(acme, alice)
+    row = agent_settings.change(
+        access, server, Wanted(levels=INFO, levels_until=now + timedelta(minutes=20)), now
+    )
+    form = AgentSettingsForm.of(row, now)
+    assert (form.initial["levels"], form.initial["levels_for"]) == (INFO, "1800")
+    later = AgentSettingsForm.of(row, now + timedelta(minutes=21))
+    assert later.initial["levels"] == {}
 
 
 def test_a_form_with_a_mistake_comes_back_with_it(client, bob, acme, server):
