@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("clouds", "0004_suppression"),
+        ("clouds", "0002_suppression"),
     ]
 
     operations = [

@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("clouds", "0006_agent_settings"),
+        ("clouds", "0004_agent_settings"),
     ]
 
     operations = [

@@ -7,7 +7,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("clouds", "0005_lease"),
+        ("clouds", "0003_lease"),
     ]
 
     operations = [
