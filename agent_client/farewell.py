@@ -1,6 +1,6 @@
 """Why the agent stops, for its last report.
 
-Whoever stops it on purpose may leave the reason in `<state_dir>/stop-reason` (a package does so
+Whoever stops it on purpose may leave the reason in `<state_dir>/stop-reason` (as a package may
 before an update); otherwise it is the signal, or that the host itself goes down.
 """
 
