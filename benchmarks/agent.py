@@ -1,9 +1,9 @@
 """What the agent costs on a busy controller, beside four peers at the same time.
 
-The host: 600 processes, of them 40 OpenStack services with their workers, as
-`tests/agent/hosts/packages-all-in-one` shows them; they sleep. Every agent reports or is asked each 10 s,
-for SECONDS (600). Peers are Debian's packages: prometheus-node-exporter, collectd-core,
-zabbix-agent2, netdata-core. One that is not installed is left out, and said.
+The host: 600 processes, of them 40 OpenStack services with their workers; they sleep. Every agent
+reports or is asked each 10 s, for SECONDS (600). Peers are Debian's packages:
+prometheus-node-exporter, collectd-core, zabbix-agent2, netdata-core. One that is not installed is
+left out, and said.
 """
 
 from __future__ import annotations
