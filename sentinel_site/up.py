@@ -213,9 +213,7 @@ class Supervisor:
             named = urlsplit(self.environment["PUBLIC_URL"]).hostname
             self.environment["ALLOWED_HOSTS"] = f"{named},{self.host},{LOOPBACK},localhost"
         self.environment["STATE_DIR"] = str(self.state_dir)
-        if packages := os.environ.get(
-            "AGENT_PACKAGES"
-        ):  # for the install line
+        if packages := os.environ.get("AGENT_PACKAGES"):  # for the install line
             self.environment["AGENT_PACKAGES"] = str(Path(packages).resolve())
         self._start_postgres()
         self._start_valkey()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -153,6 +154,7 @@ class _Ports:
         self._pids: dict[str, frozenset[int]] = {}
         self._listening: dict[str, set[ports.Listener]] = {}
         self._silent: dict[str, list[int]] = {}
+        self._own_network = ports.network_of(discovery.host.proc, os.getpid())
 
     def listening_of(self, name: str) -> int | None:
         """How many; None where the service is not known to listen at all."""
@@ -217,12 +219,16 @@ class _Ports:
 
     def _elsewhere(self, service: Found, usual: tuple[int, ...]) -> set[ports.Listener]:
         """The ports that it listens on in a network of its own, as a pod's; nobody asks them."""
+        proc = self._discovery.host.proc
+        networks = {ports.network_of(proc, stat.pid): stat.pid for stat in service.mains}
         found: set[ports.Listener] = set()
-        for stat in service.mains:
+        for network, pid in networks.items():
+            if network in ("", self._own_network):
+                continue
             try:
-                here = ports.listeners(f"{self._discovery.host.proc}/{stat.pid}")
+                here = ports.listeners(f"{proc}/{pid}")
             except OSError:
-                continue  # ended meanwhile, or hidden
+                continue  # ended meanwhile
             found |= {
                 dataclasses.replace(one, reachable=False) for one in here if one.port in usual
             }

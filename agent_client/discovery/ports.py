@@ -12,9 +12,12 @@ import socket
 import struct
 import sys
 import time
-from typing import Iterable, Mapping
+from typing import Iterable, Iterator, Mapping
 
 _LISTEN = "0A"  # include/net/tcp_states.h: TCP_LISTEN
+_FAMILIES = {"tcp": socket.AF_INET, "tcp6": socket.AF_INET6}
+# linux/netlink.h and linux/sock_diag.h
+_SOCK_DIAG, _BY_FAMILY, _DUMP, _ERROR, _DONE = 4, 20, 0x301, 2, 3
 _SOCKET = re.compile(r"socket:\[(\d+)\]$")
 #: Asked in words that the service knows, so that its log shows a request and no broken client.
 _QUESTIONS = {
@@ -35,9 +38,18 @@ class Listener:
 
 
 def listeners(proc: str) -> list[Listener]:
-    """All listening TCP sockets. Raises OSError where the kernel's table cannot be read."""
+    """All listening TCP sockets of a process's network (`/proc/PID`), or of ours (`/proc`).
+
+    The kernel's files list every connection, and it takes long to write them on a busy host; of our
+    own network it is asked for what listens alone. Raises OSError where neither is permitted.
+    """
+    if proc == "/proc":
+        try:
+            return [one for family in _FAMILIES.values() for one in _diagnosed(family)]
+        except OSError:
+            pass  # no such socket family in a sandbox: the files say the same
     found = []
-    for name, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
+    for name, family in _FAMILIES.items():
         try:
             with open(f"{proc}/net/{name}", encoding="ascii", errors="replace") as file:
                 lines = file.read().splitlines()[1:]
@@ -53,6 +65,37 @@ def listeners(proc: str) -> list[Listener]:
                 address, _, port = columns[1].partition(":")
                 found.append(Listener(_address(address, family), int(port, 16), int(columns[9])))
     return found
+
+
+def network_of(proc: str, pid: int) -> str:
+    """Which network a process is in, as the kernel names it; empty where it may not be seen."""
+    try:
+        return os.readlink(f"{proc}/{pid}/ns/net")
+    except OSError:
+        return ""
+
+
+def _diagnosed(family: int) -> Iterator[Listener]:
+    """What listens, asked of the kernel. Format: sock_diag(7), linux/inet_diag.h."""
+    request = struct.pack("=BBBxI48x", family, socket.IPPROTO_TCP, 0, 1 << int(_LISTEN, 16))
+    header = struct.pack("=IHHII", 16 + len(request), _BY_FAMILY, _DUMP, 1, 0)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _SOCK_DIAG) as kernel:
+        kernel.settimeout(2.0)
+        kernel.send(header + request)
+        while True:
+            answer = kernel.recv(65_536)
+            at = 0
+            while at + 16 <= len(answer):
+                length, kind = struct.unpack_from("=IH", answer, at)
+                if kind == _DONE or length < 16:
+                    return
+                if kind == _ERROR:
+                    raise OSError(-struct.unpack_from("=i", answer, at + 16)[0], "sock_diag")
+                raw, inode = answer[at + 24 : at + 40], struct.unpack_from("=I", answer, at + 84)[0]
+                (port,) = struct.unpack_from(">H", answer, at + 20)
+                packed = raw[:4] if family == socket.AF_INET else raw
+                yield Listener(_plain(socket.inet_ntop(family, packed)), port, inode)
+                at += (length + 3) & ~3
 
 
 def owned(proc: str, pid: int, inodes: Mapping[int, Listener]) -> set[int] | None:
@@ -150,5 +193,8 @@ def _address(text: str, family: int) -> str:
     raw = binascii.unhexlify(text)
     words = struct.unpack(f">{len(raw) // 4}I", raw)
     packed = struct.pack(f"{'<' if sys.byteorder == 'little' else '>'}{len(words)}I", *words)
-    address = socket.inet_ntop(family, packed)
+    return _plain(socket.inet_ntop(family, packed))
+
+
+def _plain(address: str) -> str:
     return address[len("::ffff:") :] if address.startswith("::ffff:") else address

@@ -21,6 +21,7 @@ from agent_client.collector import Points
 from agent_client.collectors import certificate, haproxy, mariadb, memcached, rabbitmq
 from agent_client.collectors.listening import Listeners
 from agent_client.config import Config, ConfigError
+from agent_client.discovery import ports
 from agent_client.packs import Packs
 
 GOOD = "secret"
@@ -470,17 +471,33 @@ def test_a_port_that_is_listened_on_is_found_with_its_address() -> None:
         assert Listeners().address(held.getsockname()[1]) == "127.0.0.1"
 
 
+def test_the_kernel_and_its_files_say_the_same_of_who_listens() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as here,
+        socket.create_server(("::", 0), family=socket.AF_INET6) as everywhere,
+        socket.create_connection(here.getsockname()) as connection,
+    ):
+        listening = {here.getsockname()[1], everywhere.getsockname()[1]}
+        held = listening | {connection.getsockname()[1]}
+        asked = {one for one in ports.listeners("/proc") if one.port in held}
+        read = {one for one in ports.listeners("/proc/self") if one.port in held}
+    assert asked == read
+    assert {one.port for one in asked} == listening
+
+
 def test_a_connection_is_no_listener_and_all_addresses_are_loopback(tmp_path: Path) -> None:
     head = "  sl  local_address rem_address   st tx_queue rx_queue\n"
-    (tmp_path / "tcp").write_text(
+    rest = "00000000:00000000 00:00000000 00000000 0 0 81 1\n"
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net/tcp").write_text(
         head
-        + "   0: 00000000:0CEA 00000000:0000 0A 00000000:00000000 00:00000000\n"
-        + "   1: 0100007F:1628 0100007F:9999 01 00000000:00000000 00:00000000\n"
+        + f"   0: 00000000:0CEA 00000000:0000 0A {rest}"
+        + f"   1: 0100007F:1628 0100007F:9999 01 {rest}"
     )
-    (tmp_path / "tcp6").write_text(
-        head + "   0: 00000000000000000000000001000000:2BCB 0:0 0A 00000000:00000000\n"
+    (tmp_path / "net/tcp6").write_text(
+        head + f"   0: 00000000000000000000000001000000:2BCB 0:0 0A {rest}"
     )
     listeners = Listeners(str(tmp_path))
     assert listeners.address(3306) == "127.0.0.1"
     assert listeners.address(5672) == ""
-    assert listeners.address(11211) == "0000:0000:0000:0000:0000:0000:0000:0001"
+    assert listeners.address(11211) == "::1"

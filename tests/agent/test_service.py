@@ -152,6 +152,8 @@ def test_a_service_in_a_network_of_its_own_listens_there_and_is_not_asked(tmp_pa
     host.process(500, "/usr/bin/uwsgi --ini /etc/heat/heat-api-uwsgi.ini")
     host.listens((22, 70001, 1))
     (host.root / "proc/500/net").mkdir()
+    (host.root / "proc/500/ns").mkdir()
+    (host.root / "proc/500/ns/net").symlink_to("net:[4026532281]")
     (host.root / "proc/500/net/tcp").write_text(
         "  sl  local_address\n   0: 00000000:1F44 00000000:0000 0A 00000000:00000000 00:00000000 "
         "00000000     0        0 81 1 0000000000000000 100 0 0 10 0\n"
