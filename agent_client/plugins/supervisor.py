@@ -108,6 +108,7 @@ class Supervisor:
         self._next_config: Config | None = config
         self._selector = selectors.DefaultSelector()
         self._woken, self._waker = socket.socketpair()
+        self._waker.setblocking(False)
         self._selector.register(self._woken, selectors.EVENT_READ, None)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -119,6 +120,11 @@ class Supervisor:
             self._thread = threading.Thread(target=self._work, name="plugins", daemon=True)
             self._thread.start()
         else:
+            self._wake()
+
+    def _wake(self) -> None:
+        """End the thread's wait. Where no thread runs nobody reads, and nobody may wait for it."""
+        with contextlib.suppress(BlockingIOError):  # full: it is woken already
             self._waker.send(b"x")
 
     @property
@@ -131,7 +137,7 @@ class Supervisor:
         if self._stop.is_set():
             return
         self._stop.set()
-        self._waker.send(b"x")
+        self._wake()
         if self._thread is not None:
             self._thread.join(_STOP_SECONDS + 3.0)
         for plugin in self._plugins.values():
@@ -188,7 +194,7 @@ class Supervisor:
                 if plugin.start_at is not None and now >= plugin.start_at:
                     self._start(plugin, now)
                 continue
-            if plugin.process.poll() is not None:
+            if _has_ended(plugin.process):
                 self._died(plugin, now)
                 continue
             plugin.hung = now - plugin.sign_at > plugin.limits.hang_after
@@ -238,6 +244,7 @@ class Supervisor:
         process = plugin.process
         assert process is not None  # noqa: S101 - it ran
         self._drain(plugin)
+        self._kill(plugin)
         code = process.wait()
         self._close(plugin)
         if code == 0 and not plugin.hung and not plugin.busy:
@@ -333,7 +340,7 @@ class Supervisor:
     def _line(self, plugin: _Plugin, line: bytes) -> None:
         try:
             said = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             said = None
         if not isinstance(said, dict):
             plugin.state.refused += 1
@@ -387,7 +394,7 @@ class Supervisor:
                 with contextlib.suppress(OSError):  # gone already
                     plugin.socket.sendall(b'{"stop": true}\n')
         deadline = time.monotonic() + _STOP_SECONDS
-        while any(plugin.process is not None and plugin.process.poll() is None
+        while any(plugin.process is not None and not _has_ended(plugin.process)
                   for plugin in plugins):  # fmt: skip
             left = deadline - time.monotonic()
             if left <= 0:
@@ -399,8 +406,9 @@ class Supervisor:
             self._close(plugin)
 
     def _kill(self, plugin: _Plugin) -> None:
+        """End it with all that it started, also where it has ended by itself."""
         process = plugin.process
-        if process is not None and process.poll() is None:
+        if process is not None and process.returncode is None:
             _kill_group(process.pid, plugin.limits.user)
             with contextlib.suppress(subprocess.TimeoutExpired):  # it waits for a disk: init's
                 process.wait(2.0)
@@ -416,6 +424,17 @@ class Supervisor:
             with contextlib.suppress(KeyError, ValueError):  # its end was read
                 self._selector.unregister(process.stderr)
             process.stderr.close()
+
+
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Whether it ended; it stays a zombie, so that its number is nobody else's yet."""
+    if process.returncode is not None:
+        return True
+    try:
+        ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return True
+    return ended is not None
 
 
 def _uses_too_much(plugin: _Plugin, now: float) -> bool:

@@ -413,6 +413,46 @@ def f(agent):
         )
 
 
+@pytest.mark.parametrize("end", ["return", "import os; os._exit(7)"])
+def test_what_a_plugin_started_does_not_outlive_it(
+    configure: Callable[..., Config], supervise: Supervise, end: str
+) -> None:
+    code = f"""
+import subprocess
+def f(agent):
+    child = subprocess.Popen(['sleep', '3600'])
+    agent.push_log({{'description': str(child.pid), 'level': 'info'}})
+    {end}
+"""
+    _, store = supervise(configure('mine = ["f"]', write={"mine.py": code}))
+    assert store.wait(lambda: store.entries and store.told)
+    deadline = time.monotonic() + 20
+    while _lives(int(store.entries[0].message)):
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.05)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def test_a_thousand_reloads_without_a_plugin_hold_nobody_up(
+    configure: Callable[..., Config], supervise: Supervise
+) -> None:
+    config = configure("")
+    supervisor, _ = supervise(config)
+    reloading = threading.Thread(
+        target=lambda: [supervisor.use(config) for _ in range(1000)], daemon=True
+    )
+    reloading.start()
+    reloading.join(20)
+    assert not reloading.is_alive()
+
+
 def test_a_reload_starts_what_is_new_and_ends_what_is_gone(
     configure: Callable[..., Config], supervise: Supervise
 ) -> None:
