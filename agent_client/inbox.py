@@ -28,7 +28,9 @@ _NAME = "send.sock"
 _LONGEST_LINE = 2 * MAX_MESSAGE
 _ITEMS_TOGETHER = 500
 _CONNECTIONS = 64
-_FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]*$")
+_FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]*\Z")
+#: How long nobody new is let in where no descriptor is left, in seconds.
+_PAUSE = 1.0
 
 
 class NotRunning(Exception):
@@ -51,7 +53,7 @@ def point_of(said: Mapping[str, Any]) -> Point:
             raise ValueError(f"field {field!r}: letters, digits and _ . : - only")
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise ValueError(f"field {field}: {value!r} is no number")
-        if not math.isfinite(value):
+        if not _is_finite(value):
             raise ValueError(f"field {field}: must be finite")
     if not isinstance(tags, dict) or len(tags) > MAX_TAGS:
         raise ValueError(f"tags: at most {MAX_TAGS} of them")
@@ -59,6 +61,13 @@ def point_of(said: Mapping[str, Any]) -> Point:
         if not isinstance(text, str) or not _FIELD.match(tag) or len(text) > MAX_NAME:
             raise ValueError(f"tag {tag!r}: a text of at most {MAX_NAME} characters")
     return Point(name, {field: float(value) for field, value in fields.items()}, dict(tags))
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # JSON knows whole numbers of any length
+        return False
 
 
 def entry_of(said: Mapping[str, Any], now: float) -> Entry:
@@ -123,7 +132,13 @@ class Inbox:
                 self._take(lines[start : start + _ITEMS_TOGETHER])
 
     def _accept(self) -> None:
-        connection, _ = self._listener.accept()
+        try:
+            connection, _ = self._listener.accept()
+        except OSError as error:
+            if not isinstance(error, (BlockingIOError, ConnectionAbortedError)):
+                log.warning("a script cannot be let in: %s", error)
+                self._stop.wait(_PAUSE)
+            return
         if len(self._waiting) >= _CONNECTIONS:
             connection.close()
             return
@@ -170,6 +185,8 @@ class Inbox:
                 answers.append((connection, {"ok": True}))
             except ValueError as error:
                 answers.append((connection, {"error": str(error)}))
+            except RecursionError:
+                answers.append((connection, {"error": "is nested too deeply"}))
         try:
             if points or entries:
                 self._store(points, entries)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -442,6 +443,35 @@ def test_an_agent_answers_each_line_of_many_senders(
     assert len([one for one in server.messages() if one in expected]) == 400
     with pytest.raises(Unstorable, match="level"):
         hand_over(str(tmp_path / "state"), [{"message": "x", "level": "loud"}])
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (b'{"measurement": "x", "fields": {"y": 1' + b"0" * 400 + b"}}", "field y: must be finite"),
+        (b'{"measurement": "x\\n", "fields": {"y": 1}}', "letters, digits"),
+        (b"[" * 20_000, "nested too deeply"),
+        (b'{"message": "\xff"}', "utf-8"),
+    ],
+)
+def test_what_no_sender_should_say_is_answered_and_the_next_is_heard(
+    tmp_path: Path, line: bytes, said: str
+) -> None:
+    from agent_client.inbox import Inbox, hand_over
+
+    stored: list[Any] = []
+    inbox = Inbox(str(tmp_path), lambda points, entries: stored.extend(entries))
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(10)
+            connection.connect(str(tmp_path / "send.sock"))
+            connection.sendall(line + b"\n")
+            answer = connection.recv(4096)
+        assert said in json.loads(answer)["error"]
+        hand_over(str(tmp_path), [{"message": "still here"}], timeout=10)
+    finally:
+        inbox.close()
+    assert [entry.message for entry in stored] == ["still here"]
 
 
 # maintenance, blackout
