@@ -6,6 +6,7 @@ of the TOML form (`original.py`), so that what follows is checked once, here.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import fnmatch
 import json
@@ -750,8 +751,12 @@ def write_private(path: str, text: str) -> None:
     root writes belongs to whom its directory belongs, so that the agent's user can read it.
     """
     os.makedirs(os.path.dirname(path) or ".", mode=0o755, exist_ok=True)
+    # Root writes into the directory of a user that is not: what that user laid there, as a link, is
+    # taken away and never followed.
     temporary = f"{path}.{os.getpid()}.new"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
         try:
             before = os.stat(path)

@@ -94,25 +94,11 @@ class Memory:
         )
         if text == self._written:
             return
-        owner = _owner(self._path)
         write_private(self._path, text)
-        if owner is not None and os.geteuid() == 0:
-            os.chown(self._path, *owner)  # the agent's user must be able to read it
         status = os.stat(self._path)
         self._stamp = (status.st_mtime_ns, status.st_ino)
         self._written = text
         self.is_new = False
-
-
-def _owner(path: str) -> tuple[int, int] | None:
-    """Whose the file is, or, before it is there, its folder; None where neither is."""
-    for place in (path, os.path.dirname(path)):
-        try:
-            status = os.stat(place)
-        except OSError:
-            continue
-        return status.st_uid, status.st_gid
-    return None
 
 
 def _known(said: dict[str, Any]) -> dict[str, Any]:

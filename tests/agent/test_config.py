@@ -303,6 +303,18 @@ def test_what_root_configures_the_agents_user_can_read(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_link_that_somebody_laid_in_the_way_is_never_written_through(tmp_path: Path) -> None:
+    theirs, path = tmp_path / "passwd", tmp_path / "discovery.json"
+    theirs.write_text("root:x:0:0\n")
+    theirs.chmod(0o644)
+    (tmp_path / f"discovery.json.{os.getpid()}.new").symlink_to(theirs)
+    configuration.write_private(str(path), "{}")
+    assert theirs.read_text() == "root:x:0:0\n"
+    assert theirs.stat().st_mode & 0o777 == 0o644
+    assert path.read_text() == "{}"
+    assert not path.is_symlink()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can own for others")
 def test_root_leaves_no_spool_in_the_directory_of_the_agents_user(tmp_path: Path) -> None:
     os.chown(tmp_path, 1234, 1234)
