@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
 import os
 import re
 from typing import Iterable, Mapping, Sequence
@@ -17,6 +18,8 @@ _KOLLA = (
     "/var/lib/docker/volumes/kolla_logs/_data",
     "/var/lib/containers/storage/volumes/kolla_logs/_data",
 )
+#: A command line is the word of whoever started it: what looks like no log is not read for it.
+_LOG_PATH = re.compile(r"/logs?/|\.log\Z")
 _LOG_OPTION = re.compile(r"--(?:log-file|logto|log_file|logto2)(?:=|$)")
 
 
@@ -38,7 +41,8 @@ def log_file_of(argv: Sequence[str]) -> str:
     for at, word in enumerate(words):
         if _LOG_OPTION.match(word):
             value = word.partition("=")[2] or (words[at + 1] if at + 1 < len(words) else "")
-            if value.startswith("/"):
+            value = os.path.normpath(value)
+            if value.startswith("/") and _LOG_PATH.search(value):
                 return value
     return ""
 
@@ -79,9 +83,9 @@ def sources(
 
 
 def _files(host: Host, writer: Writer) -> list[str]:
-    candidates = []
+    candidates: list[str] = []
     if writer.log_file:
-        candidates += _on_host(writer.log_file)
+        candidates += map(glob.escape, _on_host(writer.log_file))
     for pattern in writer.kind.logs:
         if pattern.startswith("/"):
             candidates += _on_host(pattern)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import glob
 import json
 import os
 import re
@@ -203,7 +204,7 @@ def _of_python(
     for program in programs:
         folder = os.path.dirname(program)
         if folder.endswith("/bin") and folder not in ("/usr/bin", "/bin", "/usr/local/bin"):
-            places.append(f"{folder[:-4]}/lib/python*/site-packages")
+            places.append(f"{glob.escape(folder[:-4])}/lib/python*/site-packages")
     for pattern in dict.fromkeys((*places, *_SITE_PACKAGES)):
         for folder in host.glob(pattern):
             for name in host.names(folder):

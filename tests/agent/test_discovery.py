@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
 import os
 import re
 import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,9 @@ import pytest
 from agent_client.config import Config, LogSource, Service
 from agent_client.discovery.evidence import how, uncertain
 from agent_client.discovery.host import Container, Host, container_id, unit_of
+from agent_client.discovery.logs import log_file_of
 from agent_client.discovery.look import Discovery, Found
+from agent_client.discovery.nova_manage import NovaManage
 from agent_client.discovery.report import discover, forget
 
 from .recorded import RecordedHost
@@ -319,6 +323,56 @@ def test_the_log_file_that_a_command_line_names_is_followed(watched: Watched) ->
     watched.start(argv=NOVA + " --log-file=/srv/logs/compute.log")
     watched.look()
     assert [source.pattern for source in watched.discovery.sources] == ["/srv/logs/compute.log"]
+
+
+@pytest.mark.parametrize(
+    "named", ["/etc/shadow", "/var/log/../../etc/shadow", "/root/.ssh/id_ed25519", "nova.log"]
+)
+def test_what_looks_like_no_log_is_not_read_at_the_word_of_a_command_line(named: str) -> None:
+    assert log_file_of(["/usr/bin/nova-compute", f"--log-file={named}"]) == ""
+
+
+def test_a_pattern_in_a_command_line_is_a_name_and_finds_nothing_else(watched: Watched) -> None:
+    for name in ("/srv/logs/one.log", "/srv/logs/two.log", "/srv/logs/[ot]*.log"):
+        watched.host.file(name, "x")
+    watched.start(argv=NOVA + " --log-file=/srv/logs/[ot]*.log")
+    watched.look()
+    (source,) = watched.discovery.sources
+    assert glob.glob(str(watched.host.root) + source.pattern) == [
+        f"{watched.host.root}/srv/logs/[ot]*.log"
+    ]
+
+
+def test_a_pattern_in_a_programs_path_is_no_search_of_the_disk(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched.host.file("/a/venv/lib/python3.11/site-packages/nova-26.2.2.dist-info")
+    watched.start(argv="/usr/bin/python3 /*/*/bin/nova-compute")
+    watched.look()
+    assert "openstack" not in watched.discovery.facts()
+
+
+def test_nova_manage_is_told_no_secret_and_a_wrapper_that_hangs_ends_with_its_children(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, told = tmp_path / "nova-manage", tmp_path / "told"
+    program.write_text(f"#!/bin/sh\nenv > {told}\nsleep 3600 &\nwait\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("SENTINELLA_KEY", "snt_abc_secret")
+    monkeypatch.setattr("agent_client.discovery.nova_manage.PROGRAM", str(program))
+    asked = NovaManage(Host("/"))
+    asked.ask(1000.0)
+    process = asked.process
+    assert process is not None
+    for now in (1010.0, 1031.0):
+        assert not asked.hear(now)
+    process.wait(20)
+    hearing = threading.Thread(target=asked.hear, args=(1032.0,), daemon=True)
+    hearing.start()
+    hearing.join(20)
+    assert not hearing.is_alive(), "the child of the wrapper holds the pipe open"
+    assert asked.process is None
+    assert not told.exists() or "snt_" not in told.read_text()
 
 
 def test_the_configuration_s_own_logs_come_first(watched: Watched) -> None:
