@@ -217,9 +217,9 @@ class File:
 
     def open(self) -> Content | None:
         """Its content; None where the name stands for another file by now. Raises OSError."""
-        handle = open(self.name, "rb", buffering=0)  # noqa: SIM115
+        handle = open(self.name, "rb", buffering=0, opener=_without_waiting)  # noqa: SIM115
         status = os.fstat(handle.fileno())
-        if (status.st_dev, status.st_ino) != self.inode:
+        if (status.st_dev, status.st_ino) != self.inode or not stat.S_ISREG(status.st_mode):
             handle.close()
             return None
         return Archive(handle, self.name) if self.archive else Content(handle)
@@ -227,6 +227,11 @@ class File:
     def size(self, content: Content) -> int:
         """What it holds, as seen in this look; of an archive what that unpacks to."""
         return content.size() if self.archive else self.status.st_size
+
+
+def _without_waiting(name: str, flags: int) -> int:
+    """Open a file; a pipe that took its place meanwhile would wait for a writer for ever."""
+    return os.open(name, flags | os.O_NONBLOCK | os.O_NOCTTY)
 
 
 class Listings:

@@ -10,6 +10,7 @@ import grp
 import json
 import os
 import sqlite3
+import stat
 import time
 from typing import Any, Iterator, Mapping
 
@@ -151,11 +152,11 @@ def logs(config: Config, user: User) -> Iterator[Finding]:
         if not paths:
             yield from _no_file(source.pattern, user)
         for path in paths:
+            if not stat.S_ISREG(_mode(path)):
+                continue  # a directory, or a pipe that would wait for a writer
             try:
                 with open(path, "rb"):
                     readable += 1
-            except IsADirectoryError:
-                continue
             except OSError as error:
                 unreadable.append((path, error.strerror))
     for path, reason in unreadable:
@@ -167,6 +168,14 @@ def logs(config: Config, user: User) -> Iterator[Finding]:
         )
     if config.logs and not unreadable:
         yield fine("logs", f"{readable} files can be read")
+
+
+def _mode(path: str) -> int:
+    """What kind of file it is; a regular one where that cannot be seen."""
+    try:
+        return os.stat(path).st_mode
+    except OSError:
+        return stat.S_IFREG
 
 
 def _no_file(pattern: str, user: User) -> Iterator[Finding]:

@@ -30,6 +30,8 @@ from cryptography.x509.oid import NameOID
 from agent_client import cli, doctor
 from agent_client.agent import sole_use
 from agent_client.config import agent_id, load
+from agent_client.doctor import host
+from agent_client.doctor.findings import agent_user
 from agent_client.spool import Spool
 from agent_client.wire import REPORTS_PATH, SERVER_PATH
 
@@ -743,3 +745,18 @@ def test_each_finding_has_its_mend_on_the_screen_and_no_secret(
     as_json = capsys.readouterr().out
     assert json.loads(as_json)["verdict"] == "problem"
     assert KEY not in shown + as_json
+
+
+def test_a_pipe_among_the_logs_holds_doctor_up_no_more_than_a_folder(
+    write: Callable[..., Path], tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "console.log")
+    (tmp_path / "folder.log").mkdir()
+    (tmp_path / "nova.log").write_text("x\n")
+    config = load(str(write("", more=f'[logs.nova]\npath = "{tmp_path}/*.log"\n')), {})
+    found: list[Any] = []
+    user = agent_user(config, None)
+    looking = threading.Thread(target=lambda: found.extend(host.logs(config, user)), daemon=True)
+    looking.start()
+    looking.join(20)
+    assert [one.detail for one in found] == ["1 files can be read"]

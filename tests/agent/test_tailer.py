@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from agent_client.config import LogSource
+from agent_client.logfiles import File
 from agent_client.logreader import MAX_LINE
 from agent_client.tailer import Poll, Tailer
 
@@ -696,3 +698,17 @@ def test_rabbitmqs_lines_that_belong_together_are_one_event(follower: Follower, 
         "<0.9.0> another one",
         "Error on AMQP connection <0.1.0>:\nbad",
     ]
+
+
+def test_a_pipe_that_takes_a_files_place_holds_nobody_up(tmp_path: Path) -> None:
+    path = tmp_path / "nova.log"
+    path.write_text("x\n")
+    source = LogSource(pattern=str(path), service="nova")
+    found = File(str(path), path.stat(), str(path), source, main=True)
+    path.unlink()
+    os.mkfifo(path)
+    opened: list[object] = []
+    opening = threading.Thread(target=lambda: opened.append(found.open()), daemon=True)
+    opening.start()
+    opening.join(20)
+    assert opened == [None]
