@@ -11,6 +11,16 @@ import os
 import select
 
 
+def is_ready(descriptor: int, seconds: float) -> bool:
+    """Whether there is something to read within so long.
+
+    By poll(2): select(2) knows no descriptor above 1023, and many logs may be open.
+    """
+    waiting = select.poll()
+    waiting.register(descriptor, select.POLLIN)
+    return bool(waiting.poll(max(0.0, seconds) * 1000))
+
+
 class Bell:
     """Waited for by one thread, rung by any, and by signal handlers."""
 
@@ -35,8 +45,7 @@ class Bell:
 
     def wait(self, seconds: float) -> None:
         """Wait until it rings, at most so long."""
-        ready, _, _ = select.select([self._reading], [], [], max(0.0, seconds))
-        if ready:
+        if is_ready(self._reading, seconds):
             with contextlib.suppress(BlockingIOError):  # emptied
                 while os.read(self._reading, 512):
                     continue

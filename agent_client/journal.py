@@ -11,11 +11,11 @@ import dataclasses
 import json
 import logging
 import os
-import select
 import subprocess
 from typing import Any, Callable, Mapping, Sequence
 
 from agent_client import logformats
+from agent_client.bell import is_ready
 from agent_client.config import LogSource
 from agent_client.logfiles import user_name
 from agent_client.logformats import Head
@@ -222,7 +222,7 @@ class Journal:
         output = self._child.stdout.fileno()
         most = min(_MOST_AT_ONCE, max(0, budget.size))
         within = _FIRST_WITHIN if self._fresh else 0.0
-        while len(self._buffer) < most and select.select([output], [], [], within)[0]:
+        while len(self._buffer) < most and is_ready(output, within):
             data = os.read(output, 256 * 1024)
             if not data:
                 self._child.wait()

@@ -15,6 +15,8 @@ from agent_client.config import Config, ConfigError
 from agent_client.masking import guard, masker_of
 from agent_client.verbs.common import OK, SERVER, STATE, Failure, session, verb
 
+_DESCRIPTORS = 16_384
+
 
 @verb("run", as_json=False, short_help="Watch and report until stopped.")
 @click.option("--once", is_flag=True, help="Send one report and end.")
@@ -59,6 +61,11 @@ def log_to(config: Config) -> None:
     guard(masker_of(config), [handler])
     # A core dump would hold the key.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # Each log that is followed is open; a host of many instances has more than the usual 1024.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < _DESCRIPTORS:
+        most = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 @contextlib.contextmanager
