@@ -15,6 +15,7 @@ log = logging.getLogger("sentinella.remote")
 
 _FILE = "settings.json"
 _SHORTEST, _LONGEST = 5.0, 3600.0
+_LARGEST = 1e12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +39,7 @@ def parse(said: object) -> Settings:
     if interval is not None and not (_is_number(interval) and _SHORTEST <= interval <= _LONGEST):
         raise ValueError(f"interval {interval!r} is not between {_SHORTEST:g} and {_LONGEST:g} s")
     levels, until = said.get("levels") or {}, said.get("levels_until")
-    if not isinstance(levels, dict) or not set(levels.values()) <= set(LEVELS):
+    if not isinstance(levels, dict) or not all(level in LEVELS for level in levels.values()):
         raise ValueError(f"levels {levels!r} are not of {', '.join(LEVELS)}")
     if until is not None and not _is_number(until):
         raise ValueError(f"levels_until {until!r} is no time")
@@ -54,7 +55,9 @@ def parse(said: object) -> Settings:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    """Whether it is one that a float holds; neither infinite nor NaN, which JSON text may say."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and -_LARGEST < value < _LARGEST  # type: ignore[operator]
 
 
 def applied(config: Config, settings: Settings | None, now: float) -> Config:

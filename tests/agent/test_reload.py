@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
+import os
+import resource
 import signal
 import subprocess
 import sys
@@ -17,7 +20,7 @@ import pytest
 
 from agent_client import remote
 from agent_client.agent import Agent
-from agent_client.bell import Bell
+from agent_client.bell import Bell, is_ready
 from agent_client.config import Config, load
 from agent_client.remote import Settings
 
@@ -167,6 +170,21 @@ def test_it_stops_and_reloads_whatever_the_moment(server: ReportServer, running:
     assert running.process.returncode == 0
 
 
+def test_a_bell_rings_whatever_number_its_descriptor_has() -> None:
+    reading, writing = os.pipe()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
+    high = fcntl.fcntl(reading, fcntl.F_DUPFD, min(4096, hard) - 10)
+    try:
+        assert not is_ready(high, 0.01)
+        os.write(writing, b"x")
+        assert is_ready(high, 10)
+    finally:
+        for descriptor in (reading, writing, high):
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def test_a_bell_that_rang_before_the_wait_ends_it() -> None:
     bell = Bell()
     bell.ring()
@@ -274,6 +292,8 @@ def test_settings_that_make_no_sense_change_nothing_and_are_told(
     [
         None, [], {}, {"version": "x"}, asked(interval=0), asked(interval=True),
         asked(levels=["info"]), asked(levels_until="soon"), asked(collectors={"cpu": 1}),
+        asked(levels={"default": ["info"]}), asked(levels_until=float("nan")),
+        asked(levels_until=10**400), asked(interval=float("inf")),
     ],
 )  # fmt: skip
 def test_only_whole_sense_is_parsed(said: object) -> None:
