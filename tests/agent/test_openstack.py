@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import ssl
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from agent_client import units
 from agent_client.collector import Points
 from agent_client.collectors.openstack_api import Lease, OpenStackApi
 from agent_client.config import Config, OpenStack
+from agent_client.openstack import rounds
 from agent_client.openstack.__main__ import work
 from agent_client.openstack.client import Cloud
 from agent_client.openstack.parts import QUESTIONS
@@ -425,3 +427,15 @@ def test_an_endpoint_with_tls_tells_when_its_certificate_ends(tmp_path: Path) ->
     assert not untrusted.up
     assert "certificate is not good" in untrusted.reason
     assert untrusted.expires_at == seen.expires_at
+
+
+def test_an_endpoint_that_swallows_everything_is_waited_for_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rounds, "TIMEOUT", 0.2)
+    asked: list[str] = []
+    monkeypatch.setattr(rounds, "of_host", lambda *said: asked.append(said[0]))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        seen = look(f"https://127.0.0.1:{silent.getsockname()[1]}/")
+    assert (seen.up, seen.reason) == (False, "no answer within 0.2 s")
+    assert asked == [], "nor for its certificate"
