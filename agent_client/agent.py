@@ -47,6 +47,8 @@ _SHARE_READING = 0.3
 _BASELINE_SECONDS = 1.0
 _SPECS_EVERY = 3600.0
 _LONGEST_REQUEST = 60.0
+#: Events of its own that wait to be stored; if that fails for long, the oldest go.
+_NEWS_KEPT = 1000
 #: How long the last report may take before the agent ends without an answer.
 _GOODBYE_SECONDS = 0.7
 
@@ -119,7 +121,8 @@ class Agent:
         self._news: list[Entry] = []
         self._bell = Bell()
         self.plugins: Supervisor | None = None
-        self._stop = threading.Event()
+        #: No Event: a signal handler may not take a lock that its own thread holds just then.
+        self._stop = False
         self._stop_signal: int | None = None
         self._wake = threading.Event()
         self._current: int | None = None
@@ -149,7 +152,7 @@ class Agent:
         # The first report goes at once, the second somewhere in the interval: agents that were
         # started together do not report together. From then on the schedule is fixed.
         due = time.monotonic() + random.uniform(interval / 2, interval)  # noqa: S311
-        while not self._stop.is_set():
+        while not self._stop:
             self.cycle()
             self._wake.set()
             due = self._sleep_until(due, load)
@@ -170,7 +173,7 @@ class Agent:
             missed = int((now - due) // self.config.interval) + 1
             log.warning("a cycle took too long: %d left out", missed)
             due += missed * self.config.interval
-        while not self._stop.is_set():
+        while not self._stop:
             if load is not None and self._bell.reload_wanted():
                 self._reload(load)
             self._settle_settings()
@@ -319,8 +322,7 @@ class Agent:
         return nothing_waits
 
     def _asked_to_stop(self, number: int, frame: object) -> None:
-        self._stop_signal = number
-        self._stop.set()
+        self._stop_signal, self._stop = number, True
         self._bell.ring()
 
     def _keep_sending(self) -> None:
@@ -364,6 +366,8 @@ class Agent:
             # Positions stand where they were, so no log line is lost; these points are.
             self._problem = f"nothing can be stored, points are lost: {problem}"
             log.error("%s", self._problem)
+            self._specs = None  # they were to go with these points
+            del self._news[:-_NEWS_KEPT]
         self._own.cycle_seconds = time.monotonic() - began
         self._last_points = len(points.points)
         self._last_cycle_at = at
@@ -396,7 +400,7 @@ class Agent:
         if self.discovery is not None:
             self.discovery.told(len(changes))
         self.tailer.accept(poll)
-        while poll.more and time.monotonic() < deadline and not self._stop.is_set():
+        while poll.more and time.monotonic() < deadline and not self._stop:
             poll = self.tailer.poll(at, EVENTS_PER_REPORT, _READ_PER_REPORT)
             if not poll.entries and not poll.changes:
                 return

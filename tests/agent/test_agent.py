@@ -22,7 +22,7 @@ from agent_client.collectors import COLLECTORS
 from agent_client.config import Config
 from agent_client.discovery.host import Host
 from agent_client.farewell import leave_reason
-from agent_client.spool import peek
+from agent_client.spool import SpoolUnusable, peek
 
 from .conftest import KEY, ReportServer, problem
 from .recorded import RecordedHost
@@ -392,3 +392,21 @@ def test_an_agent_that_is_not_enrolled_says_how(
     path.write_text(f"[agent]\nstate_dir = '{tmp_path}'\n")
     assert cli.main(["run", "--config", str(path)]) == 2
     assert "sentinella enrol" in capsys.readouterr().err
+
+
+def test_what_the_host_is_made_of_is_said_again_where_it_could_not_be_stored(
+    server: ReportServer, make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = Agent(make_config(server.url))
+
+    def full(*_: Any) -> int:
+        raise SpoolUnusable("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(agent.spool, "append", full)
+        agent.cycle()
+    agent.cycle()
+    agent.sender.work(None, seconds=10.0)
+    agent.close()
+    (report,) = server.reports.values()
+    assert report["specs"]["kernel"] == os.uname().release
