@@ -32,6 +32,8 @@ _FIRST_WITHIN = 0.5
 #: An event whose last line is so old is whole.
 _SETTLED_AFTER = 1.0
 _MOST_AT_ONCE = 2 * 1024 * 1024
+#: An entry of more bytes, as journalctl prints it, is left out and said.
+_LONGEST_ENTRY = 1024 * 1024
 _LONGEST_COMPLAINT = 2000
 _RESTART_AFTER = 30.0
 
@@ -63,6 +65,9 @@ class Journal:
         self._sources: dict[str, LogSource] = {}
         self._child: subprocess.Popen[bytes] | None = None
         self._buffer = b""
+        #: What comes up to the next newline belongs to an entry that is left out.
+        self._skipping = False
+        self._left_out = 0
         self._complaint = ""
         self._fresh = False
         self._caught_up = False
@@ -97,6 +102,12 @@ class Journal:
         if not problem:
             self._read(budget)
             problem = self._complaint_said(now)
+        if self._left_out:
+            text = f"{self._left_out} entries of the journal are longer than {_LONGEST_ENTRY} bytes"
+            entries.append(
+                Entry(now, "warning", f"{text} and are left out", "sentinella",
+                      "sentinella.journal", path="journal")
+            )  # fmt: skip
         outlets = {
             match: Outlet(
                 entries, budget, limiter, source.service, path_of(source),
@@ -142,6 +153,7 @@ class Journal:
     def accept(self, poll: JournalPoll) -> None:
         """The poll is stored: go on from there."""
         self._buffer = self._buffer[poll.consumed :]
+        self._left_out = 0
         self.cursor, self.held = poll.cursor, poll.held
 
     def close(self) -> None:
@@ -153,6 +165,7 @@ class Journal:
     def _end_child(self) -> None:
         """End journalctl; the lines that it printed whole are good."""
         self._buffer = self._buffer[: self._buffer.rfind(b"\n") + 1]
+        self._skipping = False
         child, self._child = self._child, None
         if child is not None:
             child.kill()
@@ -222,15 +235,28 @@ class Journal:
         output = self._child.stdout.fileno()
         most = min(_MOST_AT_ONCE, max(0, budget.size))
         within = _FIRST_WITHIN if self._fresh else 0.0
-        while len(self._buffer) < most and is_ready(output, within):
+        taken = 0
+        while taken < _MOST_AT_ONCE and self._wants_more(most) and is_ready(output, within):
             data = os.read(output, 256 * 1024)
+            taken += len(data)
             if not data:
                 self._child.wait()
                 return
             self._fresh = False
+            if self._skipping:
+                _, newline, data = data.partition(b"\n")
+                self._skipping = not newline
             self._buffer += data
+            if len(self._buffer) > _LONGEST_ENTRY and b"\n" not in self._buffer:
+                self._buffer, self._skipping = b"", True
+                self._left_out += 1
             within = _MORE_WITHIN
         self._fresh = False
+
+    def _wants_more(self, most: int) -> bool:
+        """Whether to read on: up to what may be read, and an entry that has begun to its end."""
+        begun = bool(self._buffer) and b"\n" not in self._buffer
+        return begun or self._skipping or len(self._buffer) < most
 
     def _complaint_said(self, now: float) -> str:
         """What journalctl says is wrong; it is started again later where it has ended."""

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from django.db import models, transaction
-from django.db.models import Min, Q
+from django.db.models import F, Min, Q
 
 from accounts.timers import wake
 from clouds.models import Server, Suppression
@@ -100,12 +100,13 @@ def end(server: Server, kind: Suppression.Kind, at: datetime) -> bool:
 @transaction.atomic
 def expire(at: datetime) -> None:
     """End what is over. Done with every evaluation; `active_for` doesn't wait for it."""
-    over = list(
-        _under_way().select_for_update(of=("self",)).filter(until__lte=at).select_related("server")
-    )
-    for one in over:
-        Suppression.objects.filter(pk=one.pk).update(ended_at=one.until)
-    for server in {one.server for one in over}:
+    over = _under_way().filter(until__lte=at)
+    concerned = over.values_list("server", flat=True)
+    # The servers' rows first, as whoever starts or ends one does: else the two could block.
+    held = list(Server.objects.select_for_update().filter(pk__in=list(concerned)).order_by("pk"))
+    if held:
+        over.filter(server__in=held).update(ended_at=F("until"))
+    for server in held:
         _settle_status(server, at)
 
 

@@ -62,6 +62,7 @@ class LeaseView(APIView):
         responses={
             200: LeaseStateSerializer,
             403: OpenApiResponse(description="The key belongs to another agent."),
+            409: OpenApiResponse(description="There are leases of too many clouds."),
         },
         auth=[{"key": []}],  # type: ignore[list-item]
     )

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from agent_client import journal
 from agent_client.config import LogSource
 from agent_client.tailer import Poll, Tailer
 
@@ -236,3 +237,25 @@ def test_a_host_without_journalctl_is_told_once(
         {name: value for name, value in poll.changes.items() if value is not None},
     )
     assert again.poll(2000.0).entries == []
+
+
+def test_an_entry_too_long_is_left_out_and_said_and_what_follows_is_read(
+    journald: Journald, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "_LONGEST_ENTRY", 50_000)
+    journald.log(b"\xff" * 30_000)  # printed as a list of numbers
+    journald.log("after it")
+    said, after = reader.until(2)
+    assert said == "1 entries of the journal are longer than 50000 bytes and are left out"
+    assert after == "after it"
+
+
+def test_an_entry_longer_than_one_look_may_read_is_read_all_the_same(
+    journald: Journald, reader: Reader
+) -> None:
+    journald.log("x" * 30_000)
+    found: list[str] = []
+    deadline = time.monotonic() + 20
+    while not found and time.monotonic() < deadline:
+        found += reader.keep(reader.tailer.poll(time.time() + 60, size=10_000))
+    assert found[0].startswith("x" * 10_000)

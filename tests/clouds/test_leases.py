@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 from django.db import connection as django_connection
+from django.utils import timezone
 
 from accounts import keys
 from accounts.models import Key
@@ -52,6 +53,16 @@ def test_its_holder_prolongs_it(acme):
     later = leases.take(CLOUD, ONE, SPAN, NOON + MINUTE)
     assert later.until == NOON + MINUTE + SPAN
     assert leases.take(CLOUD, TWO, SPAN, NOON + SPAN) is None
+
+
+def test_ever_new_clouds_are_refused_in_the_end(acme, client, key, monkeypatch):
+    monkeypatch.setattr(leases, "MOST", 3)
+    now = timezone.now()
+    for number in range(3):
+        assert leases.take(f"{CLOUD}/{number}", ONE, SPAN, now)
+    refused = ask(client, key, cloud=f"{CLOUD}/3", agent=str(ONE), seconds=900)
+    assert refused.json()["type"] == "/problems/too-many-clouds"
+    assert leases.take(f"{CLOUD}/0", ONE, SPAN, now + MINUTE), "what is known goes on"
 
 
 def test_an_agent_that_is_gone_is_followed_by_the_next_that_asks(acme):

@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
+from django.db import connection as django_connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts import keys
@@ -118,6 +120,21 @@ def test_it_ends_by_itself_and_the_server_is_judged_by_its_reports_again(acme):
     servers.note_silence({server.pk: NOON}, NOON + 20 * MINUTE)
     server.refresh_from_db()
     assert server.status == Server.Status.SILENT
+
+
+def test_what_ends_by_itself_locks_in_the_order_in_which_people_do(acme):
+    servers_ = [make_server(f"nova-{number}") for number in range(3)]
+    for server in servers_:
+        suppression.black_out(server, UPGRADE, NOON, NOON + MINUTE)
+    with CaptureQueriesContext(django_connection) as ran:
+        suppression.expire(NOON + MINUTE)
+    writes = [sql for sql in (one["sql"] for one in ran) if "UPDATE" in sql]
+    assert "FOR UPDATE" in writes[0]
+    assert 'FROM "clouds_server"' in writes[0]
+    assert writes[1].startswith('UPDATE "clouds_suppression"')
+    ended = Suppression.objects.values_list("ended_at", flat=True)
+    assert set(ended) == {NOON + MINUTE}
+    assert set(Server.objects.values_list("status", flat=True)) == {"up"}
 
 
 def test_what_holds_does_not_wait_for_an_evaluation(acme):
