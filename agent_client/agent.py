@@ -18,7 +18,7 @@ from typing import Any, Callable, Iterator, Mapping, Sequence
 from agent_client import config as configuration
 from agent_client import remote
 from agent_client.bell import Bell
-from agent_client.collector import Collector, Panel, Points, kept
+from agent_client.collector import Collector, CollectorState, Panel, Points, kept
 from agent_client.collectors import COLLECTORS
 from agent_client.collectors.own import Own, resident_bytes
 from agent_client.collectors.service import Service
@@ -26,8 +26,8 @@ from agent_client.config import Config, ConfigError
 from agent_client.farewell import reason_for
 from agent_client.inbox import Inbox
 from agent_client.logreader import Entry
-from agent_client.masking import Masker, masker_of
-from agent_client.plugins.supervisor import Supervisor
+from agent_client.masking import Masker, mask_own_by, masker_of
+from agent_client.plugins.supervisor import PluginState, Supervisor
 from agent_client.skew import Skew
 from agent_client.specs import specs
 from agent_client.spool import Losses, Spool, SpoolCorrupt, SpoolUnusable
@@ -260,6 +260,7 @@ class Agent:
             self.plugins.use(config)
         self._wake.set()
         self._mask = masker_of(config)
+        mask_own_by(self._mask)
         logging.getLogger().setLevel(config.log_level)
 
     def _find_discovery(self) -> None:
@@ -533,10 +534,10 @@ class Agent:
             "problem": self._mask(self._problem or self._config_problem),
             "settings": self.settings.version if self.settings and self.config.remote else None,
             "warnings": list(self.config.warnings),
-            "collectors": [dataclasses.asdict(state) for state in self.panel.states.values()],
+            "collectors": [self._shown(state) for state in self.panel.states.values()],
             "logs": [dataclasses.asdict(state) for state in self.tailer.states.values()],
             "plugins": [
-                dataclasses.asdict(state)
+                self._shown(state)
                 for state in (self.plugins.states if self.plugins is not None else ())
             ],
             "log_gaps": self.tailer.gaps,
@@ -550,6 +551,10 @@ class Agent:
             os.replace(path + ".new", path)
         except OSError as error:
             log.warning("status: %s", error)
+
+    def _shown(self, state: CollectorState | PluginState) -> dict[str, Any]:
+        """How one fares; what it failed with may name an address with its password."""
+        return {**dataclasses.asdict(state), "detail": self._mask(state.detail)}
 
 
 def _event(sequence: int, number: int, entry: Entry, mask: Masker, shift: float) -> LogEvent:

@@ -267,8 +267,8 @@ def is_original(path: str, text: str) -> bool:
 
 
 def _holds_secret(document: Mapping[str, Any]) -> bool:
-    secrets = {"key", "password", "application_credential_secret"}
-    tables = [document.get("agent"), document.get("openstack")]
+    secrets = {"key", "password", "proxy_password", "application_credential_secret"}
+    tables = [document.get(name) for name in ("agent", "openstack", "rabbitmq")]
     return any(
         isinstance(table, Mapping)
         and (

@@ -118,6 +118,7 @@ def masker_of(config: Config) -> Masker:
         config.key,
         openstack.password,
         openstack.application_credential_secret,
+        config.packs.rabbitmq_password,
         proxy or "",
         unquote(proxy or ""),
     ]
@@ -218,27 +219,37 @@ def _without_emails(text: str) -> str:
 class _MaskingFilter(logging.Filter):
     def __init__(self, masker: Masker) -> None:
         super().__init__()
-        self._masker = masker
+        self.masker = masker
 
     def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = self._masker(record.getMessage()), ()
+        record.msg, record.args = self.masker(record.getMessage()), ()
         if record.exc_info and not record.exc_text:
             record.exc_text = "".join(traceback.format_exception(*record.exc_info)).rstrip("\n")
         if record.exc_text:
-            record.exc_text = self._masker(record.exc_text)
+            record.exc_text = self.masker(record.exc_text)
         return True
+
+
+#: Of the agent's own log and what it prints when it crashes.
+_own = _MaskingFilter(Masker())
+
+
+def mask_own_by(masker: Masker) -> None:
+    """Let the agent's own log go on with other secrets, after its configuration has changed."""
+    _own.masker = masker
 
 
 def guard(masker: Masker, handlers: Iterable[logging.Handler]) -> None:
     """Keep secrets out of the agent's own log, and out of what it prints when it crashes."""
+    mask_own_by(masker)
     for handler in handlers:
-        handler.addFilter(_MaskingFilter(masker))
+        handler.addFilter(_own)
 
     def crashed(
         kind: type[BaseException], error: BaseException, trace: TracebackType | None
     ) -> None:
         said = "".join(traceback.format_exception(kind, error, trace))
-        sys.stderr.write(masker(said))
+        sys.stderr.write(_own.masker(said))
 
     def thread_crashed(failure: threading.ExceptHookArgs) -> None:
         if failure.exc_value is not None:

@@ -410,3 +410,19 @@ def test_what_the_host_is_made_of_is_said_again_where_it_could_not_be_stored(
     agent.close()
     (report,) = server.reports.values()
     assert report["specs"]["kernel"] == os.uname().release
+
+
+def test_what_a_collector_fails_with_shows_no_password_in_status(
+    make_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = Agent(make_config())
+
+    def fails(*_: Any) -> None:
+        raise OSError("http://admin:sesame-77@rabbit:15672 refuses")
+
+    monkeypatch.setattr(agent.panel.collectors[0], "collect", fails)
+    agent.cycle()
+    agent.close()
+    status = (tmp_path / "state" / "status.json").read_text()
+    assert "rabbit:15672 refuses" in status
+    assert "sesame-77" not in status

@@ -195,6 +195,21 @@ def test_secrets_come_from_files_that_only_their_owner_may_read(tmp_path: Path) 
     assert f"chmod 600 {tmp_path}/cloud" in load(path, {}).warnings[0]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[agent]\nkey = "snt_a_b"', '[agent]\nproxy_password = "x"',
+        '[agent]\nproxy = "http://user:word@proxy:3128"',
+        '[openstack]\npassword = "x"', '[rabbitmq]\npassword = "x"',
+    ],
+)  # fmt: skip
+def test_a_file_with_any_secret_that_others_may_read_is_told(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "agent.toml"
+    path.write_text(text)
+    path.chmod(0o644)
+    assert f"chmod 600 {path}" in load(str(path), {}).warnings[0]
+
+
 def test_no_secret_is_part_of_what_is_printed(tmp_path: Path) -> None:
     path = write(
         tmp_path,

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_client.config import Config, Masking, OpenStack
-from agent_client.masking import MASK, Masker, guard, masker_of
+from agent_client.masking import MASK, Masker, guard, mask_own_by, masker_of
 
 mask = Masker()
 UUID = "896b884d-533d-4875-bfcc-d8d9a4d57a33"
@@ -217,3 +217,21 @@ def test_an_uncaught_error_shows_no_secret() -> None:
     )  # fmt: skip
     assert "RuntimeError: ***" in done.stderr
     assert "canary-secret" not in done.stderr
+
+
+def test_after_a_change_of_secrets_the_agents_own_log_hides_the_new_ones() -> None:
+    written = io.StringIO()
+    handler = logging.StreamHandler(written)
+    logger = logging.getLogger("tests.own")
+    logger.addHandler(handler)
+    hooks = sys.excepthook, threading.excepthook
+    try:
+        guard(Masker(secrets=["first-secret"]), [handler])
+        logger.warning("first-secret")
+        mask_own_by(Masker(secrets=["second-secret"]))
+        logger.warning("it is %s", "second-secret")
+    finally:
+        sys.excepthook, threading.excepthook = hooks
+        mask_own_by(Masker())
+        logger.removeHandler(handler)
+    assert written.getvalue() == "***\nit is ***\n"
