@@ -190,7 +190,11 @@ class Panel:
 
         began = time.monotonic()
         thread = threading.Thread(target=work, name=f"collect-{collector.name}", daemon=True)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:  # plugins may have taken the last task of our unit
+            self._failed(collector, str(error))
+            return Points()
         thread.join(min(seconds, collector.budget))
         state = self.states[collector.name]
         state.seconds = round(time.monotonic() - began, 4)

@@ -111,6 +111,8 @@ def _limit_resources(limits: Limits) -> str:
         most = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(what, (most, most))
     os.nice(5)
+    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        file.write("1000")  # where memory ends, a plugin goes before the agent
     return (
         f"memory {limits.memory // 1024**2} MiB, {limits.files} files, {limits.processes} processes"
     )

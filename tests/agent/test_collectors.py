@@ -109,6 +109,23 @@ def test_one_broken_collector_stops_no_other(make_config: Callable[..., Config])
     assert panel.states["steady"].ok
 
 
+def test_where_no_thread_can_be_started_the_collector_fails_and_not_the_agent(
+    make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    panel = Panel([Steady(make_config())])
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        assert panel.collect(10.0).points == []
+    (state,) = panel.states.values()
+    assert (state.ok, state.detail) == (False, "can't start new thread")
+    assert panel.collect(10.0).points
+    assert state.ok
+
+
 def test_the_agent_tells_how_its_collectors_fare(make_config: Callable[..., Config]) -> None:
     class Broken(Collector):
         name = "broken"

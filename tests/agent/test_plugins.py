@@ -440,6 +440,19 @@ def _lives(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] != "Z"
 
 
+def test_where_memory_ends_a_plugin_goes_before_the_agent(
+    configure: Callable[..., Config], supervise: Supervise
+) -> None:
+    code = """
+def f(agent):
+    with open('/proc/self/oom_score_adj') as file:
+        agent.push({'plugins': {'score': {'m': {'value': int(file.read())}}}})
+"""
+    _, store = supervise(configure('mine = ["f"]', write={"mine.py": code}))
+    assert store.wait(lambda: store.points)
+    assert store.points[0].fields == {"value": 1000.0}
+
+
 def test_a_thousand_reloads_without_a_plugin_hold_nobody_up(
     configure: Callable[..., Config], supervise: Supervise
 ) -> None:
