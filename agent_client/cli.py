@@ -122,7 +122,8 @@ def _told(error: Exception) -> int:
         complain(f"the server answered {error}")
         return SERVER
     if isinstance(error, PermissionError):
-        mend = "; run as root or as the agent's user" if error.errno == errno.EACCES else ""
+        mend = "; run as root or as the agent's user, or set state_dir to a folder of your own"
+        mend = mend if error.errno == errno.EACCES else ""
         complain(f"{error.filename}: {error.strerror}{mend}")
         return PERMISSION
     if isinstance(error, OSError):

@@ -27,7 +27,9 @@ def gather(config: Config) -> dict[str, Any]:
     said["running"] = running
     problems: list[str] = []
     if not running:
-        problems.append("no agent is running" if said.get("cycles") else "it never ran here")
+        problems.append(
+            "no agent is running" if said.get("cycles") else f"it never ran in {config.state_dir}"
+        )
     if said.get("problem"):
         problems.append(said["problem"])
     problems.extend(config.warnings)

@@ -38,14 +38,15 @@ def _counted(tenant: Tenant, rule: Rule, watched: list[Server], at: datetime) ->
     for (server, service), count in events.count_window(tenant.pk, matcher).items():
         counts[server] += count
         loudest[server] = max(loudest.get(server, (0, "")), (count, service))
-    what = f"{rule.level or 'log'} events" + (f" with “{rule.words}”" if rule.words else "")
+    what, words = f"{rule.level or 'log'} event", f" with “{rule.words}”" if rule.words else ""
     return [
         Reading(
             server=server.pk,
             value=float(counts[server.pk]),
             service=rule.service or loudest.get(server.pk, (0, ""))[1] or "logs",
             subject=rule.words or f"{rule.level or 'any'} events",
-            explained=f"{counts[server.pk]} {what} within {span(rule.window)}",
+            explained=f"{counts[server.pk]} {what}{'s' if counts[server.pk] != 1 else ''}{words}"
+            f" within {span(rule.window)}",
         )
         for server in watched
         if rule.server_id in (None, server.pk) and rule.group_id in (None, server.group_id)

@@ -68,12 +68,18 @@ def charts(alerts: list[Alert]) -> list[dict[str, Any]]:
 
 
 def lines(tenant_id: int, alerts: list[Alert]) -> list[dict[str, Any]]:
-    """Log events of the incident's servers around its begin, worst levels only."""
+    """Log events of the incident's servers around its begin: what its rule counts, or errors."""
     if not alerts:
         return []
     begin = min(alert.opened_at for alert in alerts)
-    matcher = Matcher(
-        levels=events.levels_from("error"),
+    rule = alerts[0].rule
+    words, level, service = "", "error", ""
+    if rule is not None and rule.kind == Rule.Kind.EVENT and {one.rule for one in alerts} == {rule}:
+        words, level, service = rule.words, rule.level, rule.service
+    matcher = Matcher.parse(
+        words,
+        levels=events.levels_from(level) if level else (),
+        services=(service,) if service else (),
         server_ids=tuple({alert.server_id for alert in alerts}),
         start=begin - BEFORE,
         end=begin + BEFORE,

@@ -235,6 +235,11 @@ class Alert(models.Model):
     def __str__(self) -> str:
         return f"{self.title} on {self.server}"
 
+    @property
+    def about(self) -> str:
+        """The service; where it is none's, a mount, a device, a level."""
+        return self.subject if self.service in {"system", "logs", "agent"} else self.service
+
 
 class Event(models.Model):
     """One immutable line of an incident's history."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -54,7 +55,7 @@ def dressed(found: QuerySet[Incident]) -> list[Incident]:
     """Incidents with what pages say of them.
 
     `acknowledged_by` is a person, or words for a program; `server` the one that all its alerts
-    are on; `seen` what was last said of it; `alert_count`.
+    are on; `about` the services or mounts of it; `seen` what was last said of it; `alert_count`.
     """
     alerts = Alert.objects.select_related("server__group", "rule").order_by("pk")
     rows = list(
@@ -69,6 +70,7 @@ def dressed(found: QuerySet[Incident]) -> list[Incident]:
         said = [event.text for event in row.event_set.all() if event.kind in _SAYS_WHAT]
         dress: Any = row
         dress.server = servers.pop() if len(servers) == 1 else None
+        dress.about = _about(row.alert_set.all())
         dress.seen = said[-1] if said else ""
         dress.alert_count = len(row.alert_set.all())
         dress.acknowledged_by = (
@@ -77,6 +79,16 @@ def dressed(found: QuerySet[Incident]) -> list[Incident]:
     return rows
 
 
+def _about(alerts: Iterable[Alert]) -> str:
+    """Which services, or what else of a server, the alerts of an incident are about."""
+    names = dict.fromkeys(
+        alert.about for alert in alerts if alert.rule and alert.rule.kind != Rule.Kind.SILENCE
+    )
+    first = ", ".join(list(names)[:_NAMED])
+    return f"{first} and {len(names) - _NAMED} more" if len(names) > _NAMED else first
+
+
+_NAMED = 3
 _SAYS_WHAT = (Event.Kind.OPENED, Event.Kind.RAISED, Event.Kind.LOWERED, Event.Kind.REOPENED)
 
 

@@ -181,8 +181,10 @@ def server_list(request: TenantRequest) -> HttpResponse:
 
 
 def _how_many_up(servers: list[Server]) -> str:
-    up = sum(server.status == Server.Status.UP for server in servers)
-    return f"{up} of {len(servers)} servers are up" if servers else "Servers"
+    up = sum(server.status != Server.Status.SILENT for server in servers)
+    if len(servers) == 1:
+        return "The server reports" if up else "The server is silent"
+    return f"{up} of {len(servers)} servers report" if servers else "Servers"
 
 
 def _worst_first(servers: Iterable[Server]) -> list[Server]:
@@ -209,7 +211,7 @@ def _rows(tenant_id: int, servers: list[Server]) -> list[dict[str, Any]]:
                 "load": values.get("load"),
                 "seen_at": heard.get(server.pk),
                 "trend": trends.get(server.pk),
-                "why": f"{alert.title}: {alert.subject}" if alert else "",
+                "why": f"{alert.title}: {alert.about}" if alert else "",
             }
         )
     return rows
@@ -402,7 +404,7 @@ def _spans(alerts: list[Alert], start: datetime, end: datetime) -> list[dict[str
                 "width": max(3.0, 1000 * (stop - begin).total_seconds() / width),
                 "row": row,
                 "severity": alert.severity,
-                "title": f"{alert.title}: {alert.subject}",
+                "title": f"{alert.title}: {alert.about}",
             }
         )
     return found

@@ -57,7 +57,7 @@ class Wanted:
             found["levels_until"] = "It must lie ahead."
         switches = all(isinstance(one, bool) for one in self.collectors.values())
         if not _named(self.collectors) or not switches:
-            found["collectors"] = "Names of collectors, each on or off."
+            found["collectors"] = "Names of collectors by commas, like swap, +network."
         return found
 
 

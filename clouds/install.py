@@ -84,7 +84,8 @@ def by_hand(token: str) -> list[tuple[str, str]]:
     ways = []
     for offer in offers():
         fetch = (
-            f"curl -fsSLO {offer.url}\necho '{offer.sha256}  {offer.name}' | sha256sum -c --quiet"
+            f"curl -fsSLO {offer.url}\n"
+            f"echo '{offer.sha256}  {offer.name}' | sha256sum -c --quiet &&"
         )
         start = f"{enrol}\nsudo systemctl restart sentinella"
         if offer.kind == "deb" and offer.machine == "x86_64":
@@ -95,6 +96,7 @@ def by_hand(token: str) -> list[tuple[str, str]]:
             ways.append(
                 (
                     "pip",
+                    f"# as root; or first: export SENTINELLA_STATE_DIR=$PWD/state\n"
                     f"python3 -m venv sentinella\n"
                     f"sentinella/bin/pip install '{offer.url}#sha256={offer.sha256}'\n"
                     f"echo {token} | sentinella/bin/sentinella --config agent.toml enrol"

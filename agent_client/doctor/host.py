@@ -35,7 +35,7 @@ def configured(config: Config) -> Iterator[Finding]:
         yield problem(
             "configuration",
             f"{where}: there is no key",
-            "take a token from Servers, New and run `sentinella enrol`",
+            "take a token from Servers, New server and run `sentinella enrol`",
         )
     for said in config.warnings:
         what, _, mend = said.rpartition(": ")

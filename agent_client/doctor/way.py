@@ -277,7 +277,7 @@ def _asked(
                 f"the key was revoked or has run out: {detail}"
                 if revoked
                 else "the key is not known to this server",
-                "take a token from Servers, New and run `sentinella enrol`"
+                "take a token from Servers, New server and run `sentinella enrol`"
                 + ("" if revoked else "; or correct `server`, if the key is of another one"),
             )
         )
@@ -286,7 +286,7 @@ def _asked(
             problem(
                 "key",
                 f"the key may not send reports: {detail}",
-                "take a token from Servers, New and run `sentinella enrol`",
+                "take a token from Servers, New server and run `sentinella enrol`",
             )
         )
     found.append(_own(config))

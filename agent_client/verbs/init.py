@@ -90,7 +90,7 @@ def _ask(given: dict[str, Any]) -> None:
 
     ask("server", "Address of the Sentinella server")
     if not (given["token"] or given["key"] or given["key_file"]):
-        ask("token", "One-time token (Servers, New), or a key", hide_input=True)
+        ask("token", "One-time token (Servers, New server), or a key", hide_input=True)
     if not given["proxy"] and click.confirm("Is there a proxy on the way?", default=False):
         ask("proxy", "Its address, as http://user@host:port")
         if "@" in given["proxy"]:

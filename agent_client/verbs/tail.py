@@ -12,6 +12,7 @@ import click
 
 from agent_client.config import Config, LogSource
 from agent_client.logreader import Entry
+from agent_client.masking import masker_of
 from agent_client.verbs.common import OK, PROBLEM, Failure, say, session, verb
 from agent_client.wire import LEVELS
 
@@ -40,6 +41,7 @@ def tail(services: tuple[str, ...], level: str | None, once: bool, back: str, as
     if not sources:
         raise Failure("no log file is followed; see `sentinella check-config`", PROBLEM)
     size = _size(back)
+    mask = masker_of(config)
     tailer = Tailer(
         [dataclasses.replace(one, level=level or one.level, tail=size) for one in sources], {}
     )
@@ -48,7 +50,7 @@ def tail(services: tuple[str, ...], level: str | None, once: bool, back: str, as
             poll = tailer.poll(time.time())
             tailer.accept(poll)
             for entry in sorted(poll.entries, key=lambda one: one.at):
-                _print(entry, as_json)
+                _print(dataclasses.replace(entry, message=mask(entry.message)), as_json)
             sys.stdout.flush()
             if poll.more:
                 continue

@@ -320,12 +320,14 @@ def test_tail_shows_what_the_agent_would_read_and_moves_no_position(
 ) -> None:
     (logs / "nova.log").write_text(
         "2026-11-22 10:00:00.000 1 ERROR nova [-] it broke\n"
+        "2026-11-22 10:00:00.500 1 WARNING nova [-] rabbit://nova:s3cr3t@mq/\n"
         "2026-11-22 10:00:01.000 1 INFO nova [-] it works\n"
     )
     config = write_config("http://127.0.0.1:9")
     code, out, _ = call("-c", config, "tail", "--once")
     assert code == 0
     assert "it broke" in out
+    assert "rabbit://nova:***@mq/" in out
     code, out, _ = call("-c", config, "tail", "nova", "--once", "--level", "error", "--json")
     assert [json.loads(line)["message"] for line in out.splitlines()] == ["it broke"]
     assert not (tmp_path / "state").exists()

@@ -6,7 +6,7 @@ import pytest
 
 from accounts.access import Access
 from accounts.models import Membership, Role
-from alerts import incidents, rules
+from alerts import incidents, queries, rules
 from alerts.models import Event, Incident, Rule
 from sentinel_site.kit.tenancy import in_schema
 from tests.alerts.builders import NOON, SECOND, make_rule, make_server
@@ -77,6 +77,24 @@ def test_pages_of_incidents_show_what_happened(incident, bob, client):
         alone = client.get(f"/o/acme/incidents/{incident.pk}/?fragment={fragment}")
         assert "<html" not in alone.content.decode()
     assert client.get(f"/o/acme/incidents/{incident.pk}/?fragment=nothing").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("services", "about"),
+    [
+        (["system", "system"], "cpu percent"),
+        (["nova-api"], "nova-api"),
+        (["a", "b", "c", "d", "e"], "a, b, c and 2 more"),
+    ],
+)
+def test_an_incident_says_which_services_it_is_about(incident, services, about):
+    first = incident.alert_set.get()
+    first.delete()
+    for number, service in enumerate(services):
+        first.pk, first.fingerprint = None, f"{number}"
+        first.service, first.subject = service, "cpu percent"
+        first.save(force_insert=True)
+    assert queries.dressed(Incident.objects.all())[0].about == about
 
 
 def test_somebody_may_be_quicker_than_the_slot_that_opened_it(acme):

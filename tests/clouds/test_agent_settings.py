@@ -144,7 +144,7 @@ def test_a_report_costs_a_look_into_the_tables_once_in_a_while_only(
 def test_the_form_of_the_server_page_asks_for_info_for_half_an_hour(client, bob, acme, server):
     client.force_login(bob)
     page = client.get(f"/o/acme/servers/{server.pk}/?tab=agent").content.decode()
-    assert "does not consent" in page
+    assert "takes no settings from here" in page
     assert f"/o/acme/servers/{server.pk}/agent/" in page
     before = timezone.now()
     answer = client.post(
@@ -161,7 +161,7 @@ def test_the_form_of_the_server_page_asks_for_info_for_half_an_hour(client, bob,
     server.specs = {"settings": {"remote": True, "version": 1}}
     server.save()
     page = client.get(f"/o/acme/servers/{server.pk}/?tab=agent").content.decode()
-    assert "does not consent" not in page
+    assert "takes no settings from here" not in page
     assert "nova-api debug" in page
     assert "applied" in page
 
