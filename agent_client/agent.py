@@ -69,7 +69,9 @@ def sole_use(state_dir: str) -> Iterator[None]:
         raise PermissionError(
             errno.EPERM, f"belongs to user {owner}; do this as that user (sudo -u)", state_dir
         )
-    descriptor = os.open(os.path.join(state_dir, "lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = os.open(
+        os.path.join(state_dir, "lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600
+    )
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

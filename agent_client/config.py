@@ -73,7 +73,8 @@ class LogSource:
     "container", a container's log file (Docker's json-file or CRI's form; with wildcards) or its
     id. `format` names one of `logformats.FORMATS` where the lines alone leave it open; empty means
     by the lines. `tail` is how many bytes before its end a file is taken up when it is met for the
-    first time. `limit` is how many events a minute it may send; 0 is no limit.
+    first time. `limit` is how many events a minute it may send; 0 is no limit. Of files only those
+    of the user `owner` are read; None is everybody's.
     """
 
     pattern: str
@@ -83,6 +84,7 @@ class LogSource:
     kind: str = "file"
     format: str = ""
     limit: int = 6000
+    owner: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)

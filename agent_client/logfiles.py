@@ -40,6 +40,10 @@ _ROTATED_DATE = re.compile(r"[.-](?:\d{8}[\dT:._Z-]*|\d{1,3})$")
 _STEP = 64 * 1024
 _WINDOW = 1024 * 1024
 
+#: A place on the way to a file: nothing is read, and nothing happens by opening it.
+_PLACE = os.O_PATH | os.O_CLOEXEC
+_MOST_LINKS = 40
+
 Key = Tuple[str, int, int]
 Inode = Tuple[int, int]
 
@@ -217,7 +221,7 @@ class File:
 
     def open(self) -> Content | None:
         """Its content; None where the name stands for another file by now. Raises OSError."""
-        handle = open(self.name, "rb", buffering=0, opener=_without_waiting)  # noqa: SIM115
+        handle = os.fdopen(open_log(self.name), "rb", buffering=0)
         status = os.fstat(handle.fileno())
         if (status.st_dev, status.st_ino) != self.inode or not stat.S_ISREG(status.st_mode):
             handle.close()
@@ -227,11 +231,6 @@ class File:
     def size(self, content: Content) -> int:
         """What it holds, as seen in this look; of an archive what that unpacks to."""
         return content.size() if self.archive else self.status.st_size
-
-
-def _without_waiting(name: str, flags: int) -> int:
-    """Open a file; a pipe that took its place meanwhile would wait for a writer for ever."""
-    return os.open(name, flags | os.O_NONBLOCK | os.O_NOCTTY)
 
 
 class Listings:
@@ -301,7 +300,7 @@ def _add(found: dict[Inode, File], name: str, path: str, source: LogSource, main
         status = os.stat(name)
     except OSError:
         return  # gone since it was listed
-    if stat.S_ISREG(status.st_mode):
+    if stat.S_ISREG(status.st_mode) and source.owner in (None, status.st_uid):
         found.setdefault((status.st_dev, status.st_ino), File(name, status, path, source, main))
 
 
@@ -375,6 +374,67 @@ def holds(content: Content, position: Position) -> bool:
         digest(content.read(0, position.head_length)) == position.head
         and digest(content.read(start, position.anchor_length)) == position.anchor
     )
+
+
+def open_log(path: str) -> int:
+    """A descriptor of a log file, whoever may write to its folders. Raises OSError.
+
+    A service owns the folder of its logs, and could link from there to what only the agent and
+    root may read. So a link leads only to files of the link's own user, as the kernel's
+    fs.protected_symlinks has it, root's and our own links anywhere. What is no plain file is not
+    opened: a pipe would hold us up.
+    """
+    where = os.open("/", _PLACE)
+    try:
+        left, links = [*reversed(path.split("/"))], 0
+        users: set[int] = set()
+        while left:
+            part = left.pop()
+            if part in ("", "."):
+                continue
+            here = os.open(part, _PLACE | os.O_NOFOLLOW, dir_fd=where)
+            status = os.fstat(here)
+            if not stat.S_ISLNK(status.st_mode):
+                os.close(where)
+                where = here
+                continue
+            try:
+                links += 1
+                if links > _MOST_LINKS:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+                if status.st_uid not in (0, os.geteuid()):
+                    users.add(status.st_uid)
+                target = os.readlink("", dir_fd=here)
+            finally:
+                os.close(here)
+            if status.st_dev == _proc_device():
+                # Another root, or an open file: more than the text of the link says.
+                there = os.open(part, _PLACE, dir_fd=where)
+            elif target.startswith("/"):
+                there = os.open("/", _PLACE)
+            else:
+                there = os.dup(where)
+            os.close(where)
+            where = there
+            if status.st_dev != _proc_device():
+                left.extend(reversed(target.split("/")))
+        status = os.fstat(where)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "is no plain file")
+        strangers = users - {status.st_uid}
+        if strangers:
+            raise OSError(
+                errno.ELOOP,
+                f"a link of user {min(strangers)} leads to a file of user {status.st_uid}: not"
+                " followed; name the file itself in the agent's configuration if it is right",
+            )
+        return os.open(f"/proc/self/fd/{where}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    finally:
+        os.close(where)
+
+
+def _proc_device() -> int:
+    return os.stat("/proc").st_dev
 
 
 def user_name() -> str:

@@ -306,9 +306,10 @@ class Spool:
     def _set_positions(db: sqlite3.Connection, positions: Mapping[str, str | None]) -> None:
         for name, value in positions.items():
             if value is None:
-                db.execute("DELETE FROM positions WHERE name = ?", (name,))
+                db.execute("DELETE FROM positions WHERE name = ?", (_bound(name),))
             else:
-                db.execute("INSERT OR REPLACE INTO positions VALUES (?, ?)", (name, value))
+                row = (_bound(name), _bound(value))
+                db.execute("INSERT OR REPLACE INTO positions VALUES (?, ?)", row)
 
     @staticmethod
     def _insert(db: sqlite3.Connection, row: Sequence[Any], report: Mapping[str, Any]) -> None:
@@ -578,7 +579,8 @@ class Spool:
     def positions(self) -> dict[str, str]:
         """The log positions as stored with the last report."""
         with self._lock, _translated(self.path):
-            return dict(self._db.execute("SELECT name, value FROM positions").fetchall())
+            rows = self._db.execute("SELECT name, value FROM positions").fetchall()
+        return {_unbound(name): _unbound(value) for name, value in rows}
 
     def close(self) -> None:
         """Close the file; a later call of any other method is an error."""
@@ -648,3 +650,17 @@ def _translated(path: str) -> Iterator[None]:
         raise SpoolUnusable(f"{path}: {error}") from error
     except (sqlite3.DatabaseError, zlib.error) as error:
         raise SpoolCorrupt(str(error)) from error
+
+
+def _bound(text: str | bytes) -> str | bytes:
+    """A text as SQLite takes it; a file's name may be bytes that are no text, and stays those."""
+    if isinstance(text, str):
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return text.encode("utf-8", "surrogateescape")
+    return text
+
+
+def _unbound(stored: str | bytes) -> str:
+    return stored.decode("utf-8", "surrogateescape") if isinstance(stored, bytes) else stored

@@ -41,6 +41,8 @@ _BACK_OFF_FROM = 2.0
 _BACK_OFF_TO = 60.0
 _SLOW_RETRY = 300.0
 _LONGEST_RETRY_AFTER = 3600.0
+#: So often in a row the server's own word is enough to wait by.
+_PATIENT_FAILURES = 5
 _MAX_ANSWER = 256 * 1024
 _LOGGED_REJECTS = 5
 
@@ -203,7 +205,8 @@ def _refusal(answer: http.client.HTTPResponse, content: bytes) -> Refused:
     ours = answer.headers.get_content_type() == "application/problem+json"
     detail = answer.reason or ""
     if ours or answer.headers.get_content_type() == "application/json":
-        with contextlib.suppress(ValueError):  # says JSON and is none: the reason must do
+        # Says JSON and is none that can be read: the reason must do.
+        with contextlib.suppress(ValueError, RecursionError):
             problem = json.loads(content)
             if isinstance(problem, dict):
                 said = problem.get("detail") or problem.get("title") or detail
@@ -224,7 +227,7 @@ def _retry_after(said: str | None) -> float | None:
     except ValueError:
         try:
             seconds = email.utils.parsedate_to_datetime(said).timestamp() - time.time()
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, IndexError, OverflowError):
             return None
     return min(_LONGEST_RETRY_AFTER, max(0.0, seconds))
 
@@ -237,7 +240,7 @@ def enrol(config: Config, token: str, agent: str) -> str:
         status, content = client.post(ENROL_PATH, body, token)
     finally:
         client.close()
-    with contextlib.suppress(ValueError, AttributeError):  # judged below
+    with contextlib.suppress(ValueError, AttributeError, RecursionError):  # judged below
         key = json.loads(content).get("key")
         if isinstance(key, str) and key:
             return key
@@ -357,7 +360,7 @@ class Sender:
         received_at = clock()
         answer = _accepted(status, content)
         server_time = answer.get("server_time")
-        if self._skew is not None and isinstance(server_time, (int, float)):
+        if self._skew is not None and server_time is not None and _is_time(server_time):
             self._skew.note(sent_at, received_at, float(server_time))
         return answer
 
@@ -405,12 +408,16 @@ class Sender:
         self.state.failures += 1
         retry_after = error.retry_after if isinstance(error, Refused) else None
         status = error.status if isinstance(error, Refused) else 0
+        most = min(_BACK_OFF_TO, _BACK_OFF_FROM * 2.0 ** min(self._failed_in_a_row, 10))
         if retry_after is not None:
-            delay = retry_after + self._draw(0.0, min(10.0, 1.0 + retry_after / 10))
+            # One that always says “at once” is not asked once a second for ever.
+            spread = min(10.0, 1.0 + retry_after / 10)
+            if self._failed_in_a_row > _PATIENT_FAILURES:
+                spread = max(spread, most - retry_after)
+            delay = retry_after + self._draw(0.0, spread)
         elif status in (401, 403, 404, 405, 407, 426) or 300 <= status < 400:
             delay = self._draw(_SLOW_RETRY / 2, _SLOW_RETRY)
         else:
-            most = min(_BACK_OFF_TO, _BACK_OFF_FROM * 2.0 ** min(self._failed_in_a_row, 10))
             delay = self._draw(0.0, most)
         self._not_before = self._clock() + delay
         self.state.retry_at = time.time() + delay
@@ -484,6 +491,11 @@ def _gzipped(batch: Sequence[Stored]) -> bytes:
     return b"".join(packed)
 
 
+def _is_time(said: object) -> bool:
+    """Whether it is a moment in Unix seconds, later than 2001: what a set clock can show."""
+    return isinstance(said, (int, float)) and 1e9 <= said < 1e11
+
+
 def _accepted(status: int, content: bytes) -> dict[str, Any]:
     """The answer of a 2xx. Raises Refused where it is not the product that answered.
 
@@ -491,7 +503,7 @@ def _accepted(status: int, content: bytes) -> dict[str, Any]:
     """
     try:
         answer = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         answer = None
     if not isinstance(answer, dict) or not isinstance(answer.get("accepted"), int):
         raise Refused(502, f"a {status} that is no Sentinella server's")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,6 +11,9 @@ from uuid import UUID
 from django.db import IntegrityError, transaction
 
 from clouds.models import Server, seen_long_ago
+
+#: Characters that a server's specs have as JSON, of all its reports together.
+MOST_SPECS = 1024 * 1024
 
 
 def register(
@@ -48,6 +52,8 @@ def register(
 def note_specs(server: Server, specs: Mapping[str, Any]) -> None:
     """Keep what the server says it is made of; what it does not mention stays."""
     merged = {**server.specs, **specs}
+    if len(json.dumps(merged)) > MOST_SPECS:
+        merged = dict(specs)  # ever new names would grow for ever: what is said last is all
     openstack = merged.get("openstack")
     said = openstack if isinstance(openstack, dict) else {}
     release = str(said.get("release") or said.get("version") or "")[:60]

@@ -33,6 +33,8 @@ class Writer:
     container: Container | None = None
     #: The log file that its command line names.
     log_file: str = ""
+    #: Whose command line it is: any user may run something under a service's name.
+    log_owner: int | None = None
 
 
 def log_file_of(argv: Sequence[str]) -> str:
@@ -58,15 +60,16 @@ def sources(
     found: dict[tuple[str, str], LogSource] = {}
     folders: dict[str, str] = {}
 
-    def add(pattern: str, service: str, kind: str) -> None:
+    def add(pattern: str, service: str, kind: str, owner: int | None = None) -> None:
         level = levels.get(service) or levels.get("") or "warning"
-        found.setdefault((kind, pattern), LogSource(pattern, service, level, kind=kind))
+        source = LogSource(pattern, service, level, kind=kind, owner=owner)
+        found.setdefault((kind, pattern), source)
 
     for writer in writers:
         name = writer.name
         files = _files(host, writer)
-        for path in files:
-            add(path, name, "file")
+        for pattern, owner in files.items():
+            add(pattern, name, "file", owner)
         if writer.kind.openstack:
             for folder in _folders(writer.kind.project):
                 if host.names(folder):
@@ -82,22 +85,48 @@ def sources(
     return tuple(found.values())
 
 
-def _files(host: Host, writer: Writer) -> list[str]:
-    candidates: list[str] = []
-    if writer.log_file:
-        candidates += map(glob.escape, _on_host(writer.log_file))
+def _files(host: Host, writer: Writer) -> dict[str, int | None]:
+    """Patterns of a service's files, each with the user whose they must be; None for anybody's."""
+    candidates = []
     for pattern in writer.kind.logs:
         if pattern.startswith("/"):
             candidates += _on_host(pattern)
         else:
             candidates += [f"{folder}/{pattern}" for folder in _folders(writer.kind.project)]
-    found: dict[str, str] = {}
+    found: dict[str, tuple[str, int | None]] = {}
     for pattern in candidates:
         for path in host.glob(pattern):
             # Two names of one file are one log: Kolla links its folder into /var/log.
+            found.setdefault(os.path.realpath(host.path(path)), (pattern, None))
+    for path in _on_host(writer.log_file) if writer.log_file else ():
+        if host.exists(path) and _may_name(host, writer, path):
+            owner = writer.log_owner or None
             real = os.path.realpath(host.path(path))
-            found.setdefault(real, pattern)
-    return sorted(set(found.values()))
+            found.setdefault(real, (glob.escape(path), owner))
+    patterns = dict(found.values())
+    return {pattern: patterns[pattern] for pattern in sorted(patterns)}
+
+
+def _may_name(host: Host, writer: Writer, path: str) -> bool:
+    """Whether a command line may say that a file is a log: root's may, others' of their own files.
+
+    The agent reads what others may not, and a program can be called anything by anybody.
+    """
+    if writer.log_owner == 0:
+        return True
+    place = f"the log of {writer.name}"
+    try:
+        owner = os.stat(host.path(path)).st_uid
+    except OSError:
+        return False
+    if writer.log_owner == owner:
+        host.blind.pop(place, None)
+        return True
+    host.blind[place] = (
+        f"{path} is not read as {place}: user {writer.log_owner} runs that, and the file is of"
+        f" user {owner}; name it in the agent's configuration if it is right"
+    )
+    return False
 
 
 def _folders(project: str) -> list[str]:

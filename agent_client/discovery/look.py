@@ -39,6 +39,8 @@ _SYSTEM_FOLDERS = ("/usr/", "/bin/", "/sbin/", "/opt/", "/snap/")
 _CHANGES_KEPT = 1000
 #: Of one service so many changes are told in so many seconds: one that crashes in a loop is known.
 _TOLD_AT_MOST, _TOLD_WITHIN = 12, 3600.0
+#: So many programs are looked at for their versions; a command line may name thousands of words.
+_PROGRAMS_LOOKED_AT = 500
 #: After the host was started, its services are given so many seconds to come up.
 _STARTS_WITHIN = 300.0
 
@@ -199,7 +201,12 @@ class Discovery:
             container = self.containers.get(seen.container_id) if seen else None
             writers.append(
                 logs.Writer(
-                    found.name, found.kind, found.unit, container, seen.log_file if seen else ""
+                    found.name,
+                    found.kind,
+                    found.unit,
+                    container,
+                    seen.log_file if seen else "",
+                    seen.log_owner if seen else None,
                 )
             )
         return self._config.logs + logs.sources(self.host, writers, self._config.levels)
@@ -388,6 +395,7 @@ class Discovery:
         if first is not None and (seen.mains != mains or self._everything_at == now):
             seen.container_id = container_id(first.cgroup)
             seen.log_file = logs.log_file_of(first.argv)
+            seen.log_owner = self.table.owner(first.stat.pid) if seen.log_file else None
             project = found.kind.project if found.kind else ""
             seen.traces = self._installed.traces(seen, first.argv, project)
         seen.mains = mains
@@ -503,7 +511,8 @@ class Discovery:
             for part in known.argv[:6]
             for word in part.split()
         )
-        return sorted({word for word in words if word.startswith("/") and "/bin/" in word})
+        found = {word for word in words if word.startswith("/") and "/bin/" in word}
+        return sorted(found)[:_PROGRAMS_LOOKED_AT]
 
     def _roots(self) -> list[str]:
         """Where OpenStack's services see other files than we do, as far as we may look."""

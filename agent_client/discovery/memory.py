@@ -39,6 +39,8 @@ class Seen:
     traces: list[str] = dataclasses.field(default_factory=list)
     #: The log file that its command line names.
     log_file: str = ""
+    #: The user whose command line that is; None where it is not known.
+    log_owner: int | None = None
     #: Full looks in a row that found no trace of it.
     traceless: int = 0
 

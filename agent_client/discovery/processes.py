@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import time
 from typing import Callable, Generic, Sequence, TypeVar
 
@@ -12,6 +13,7 @@ Label = TypeVar("Label")
 DEAD_STATES = frozenset("ZXx")
 #: A title is set, and exec is called, shortly after the start: until then a line is read anew.
 _SETTLED_AFTER = 30.0
+_USERS = re.compile(rb"^Uid:\s+(\d+)", re.MULTILINE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +97,19 @@ class ProcessTable(Generic[Label]):
             alive[pid] = self._look(stat, known, uptime)
         self._known = alive
         return {pid: known for pid, known in alive.items() if known.label is not None}
+
+    def owner(self, pid: int) -> int | None:
+        """The user that started a process; None where that is not known.
+
+        Not the owner of /proc/PID, which a process can have changed to root; and of a program that
+        is another user for a while (su) the user who called it, whose command line it is.
+        """
+        try:
+            with open(f"{self.proc}/{pid}/status", "rb") as file:
+                match = _USERS.search(file.read(16_384))
+        except OSError:
+            return None
+        return int(match.group(1)) if match else None
 
     def descriptors(self, pid: int) -> int | None:
         """Open file descriptors; None where they may not be counted."""

@@ -33,6 +33,8 @@ log = logging.getLogger("sentinella.plugins")
 _LOOK_EVERY = 1.0
 _LONGEST_LINE = 4 * 1024 * 1024
 _LINES_A_MINUTE = 600
+#: From so many lines a minute on it is ended: reading them costs the agent, too.
+_FLOOD = 20 * _LINES_A_MINUTE
 _BACK_OFF_FROM, _BACK_OFF_TO = 1.0, 300.0
 #: A life this long ends the back-off: what dies afterwards is started at once.
 _HEALTHY_AFTER = 600.0
@@ -85,11 +87,13 @@ class _Plugin:
         self.told = ""
         self.hung = False
         self.busy = False
+        #: Ended by us for what it sent; what it said besides is not read any more.
+        self.put_down = False
         self.started_at = 0.0
         self.sign_at = 0.0
         self.start_at: float | None = 0.0
         self.back_off = _BACK_OFF_FROM
-        self.window_at, self.lines = 0.0, 0
+        self.window_at, self.lines, self.all_lines = 0.0, 0, 0
 
 
 class Supervisor:
@@ -221,7 +225,7 @@ class Supervisor:
         assert process.stderr is not None  # noqa: S101 - asked for above
         plugin.process, plugin.socket = process, ours
         plugin.pending, plugin.errors, plugin.failed = b"", b"", ""
-        plugin.hung = plugin.busy = False
+        plugin.hung = plugin.busy = plugin.put_down = False
         plugin.started_at = plugin.sign_at = now
         plugin.state.state, plugin.state.pid = "running", process.pid
         ours.settimeout(2.0)
@@ -305,8 +309,7 @@ class Supervisor:
         for line in lines:
             self._line(plugin, line)
         if len(plugin.pending) > _LONGEST_LINE:
-            plugin.failed = f"sent a line of more than {_LONGEST_LINE} bytes"
-            self._kill(plugin)
+            self._put_down(plugin, f"sent a line of more than {_LONGEST_LINE} bytes")
 
     def _read_errors(self, plugin: _Plugin) -> None:
         process = plugin.process
@@ -338,6 +341,14 @@ class Supervisor:
             self._read_errors(plugin)
 
     def _line(self, plugin: _Plugin, line: bytes) -> None:
+        now = time.monotonic()
+        if now - plugin.window_at >= 60:
+            plugin.window_at, plugin.lines, plugin.all_lines = now, 0, 0
+        plugin.all_lines += 1
+        if plugin.all_lines > _FLOOD and not plugin.put_down:
+            self._put_down(plugin, f"sent more than {_FLOOD} lines in a minute")
+        if plugin.put_down:
+            return
         try:
             said = json.loads(line)
         except (ValueError, RecursionError):
@@ -353,18 +364,25 @@ class Supervisor:
         elif "push" in said or "log" in said:
             answer = self._take(plugin, said)
             if plugin.socket is not None:
-                with contextlib.suppress(OSError):  # it does not listen any more
+                try:
                     plugin.socket.sendall(
                         json.dumps({"id": said.get("id"), **answer}).encode() + b"\n"
                     )
+                except socket.timeout:
+                    # The others wait meanwhile, and would be taken to hang.
+                    self._put_down(plugin, "does not read its answers")
+                except OSError as error:
+                    log.debug("plugin %s does not listen: %s", plugin.state.name, error)
+
+    def _put_down(self, plugin: _Plugin, why: str) -> None:
+        plugin.failed = why
+        plugin.put_down = True
+        self._kill(plugin)
 
     def _take(self, plugin: _Plugin, said: Mapping[str, Any]) -> dict[str, str]:
         """Store a push or an event; what to answer."""
-        now = time.monotonic()
-        if now - plugin.window_at >= 60:
-            plugin.window_at, plugin.lines = now, 0
-        plugin.lines += 1
         state = plugin.state
+        plugin.lines += 1
         if plugin.lines > _LINES_A_MINUTE:
             state.refused += 1
             return {"error": f"more than {_LINES_A_MINUTE} pushes and events a minute"}

@@ -23,6 +23,8 @@ LATEST = 32_503_680_000.0  # the year 3000
 MAX_HOST = 255
 MAX_SPECS_DEPTH = 6
 MAX_SPECS_ITEMS = 2_000
+#: Characters of all texts together; an agent's own have a few thousand.
+MAX_SPECS_TEXT = 128 * 1024
 LONGEST_INTERVAL = 86_400.0
 
 
@@ -263,7 +265,14 @@ def plain(given: Any) -> Any:
 
     Raises ValueError when there is more than a description of a host needs.
     """
-    left = [MAX_SPECS_ITEMS]
+    left = [MAX_SPECS_ITEMS, MAX_SPECS_TEXT]
+
+    def text(given: str, most: int) -> str:
+        taken = clean(given)[:most]
+        left[1] -= len(taken)
+        if left[1] < 0:
+            raise ValueError(f"At most {MAX_SPECS_TEXT} characters are taken.")
+        return taken
 
     def copy(value: Any, depth: int) -> Any:
         left[0] -= 1
@@ -272,11 +281,11 @@ def plain(given: Any) -> Any:
                 f"At most {MAX_SPECS_ITEMS} values in {MAX_SPECS_DEPTH} levels are taken."
             )
         if isinstance(value, dict):
-            return {clean(str(k))[:200]: copy(v, depth + 1) for k, v in value.items()}
+            return {text(str(k), 200): copy(v, depth + 1) for k, v in value.items()}
         if isinstance(value, list):
             return [copy(v, depth + 1) for v in value]
         if isinstance(value, str):
-            return clean(value)[:4096]
+            return text(value, 4096)
         if isinstance(value, float) and not math.isfinite(value):
             return None
         if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 2**63:

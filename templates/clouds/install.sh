@@ -8,6 +8,9 @@ main() {
   BASE='{{ base }}'
 
   [ "$(id -u)" -eq 0 ] || fail "run this as root"
+  # Python takes modules from where it is started: not from wherever root stood, say in /tmp.
+  cd /
+  umask 022
   for tool in curl sha256sum; do
     command -v "$tool" >/dev/null 2>&1 || fail "needs $tool"
   done

@@ -53,6 +53,7 @@ class RecordedHost:
         cgroup: str = "/",
         started: float = 100.0,
         state: str = "S",
+        user: int = 0,
     ) -> int:
         folder = self.root / f"proc/{pid}"
         folder.mkdir(exist_ok=True)
@@ -63,6 +64,7 @@ class RecordedHost:
             "2560 18446744073709551615 0 0\n"
         )
         (folder / "cmdline").write_bytes(argv.replace(" ", "\0").encode() + b"\0" * bool(argv))
+        (folder / "status").write_text(f"Name:\t{comm}\nUid:\t{user}\t0\t{user}\t0\n")
         (folder / "cgroup").write_text(f"0::{cgroup}\n")
         (folder / "fd").mkdir(exist_ok=True)
         return pid

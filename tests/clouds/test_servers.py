@@ -65,6 +65,15 @@ def test_specs_add_to_what_is_known(acme):
     assert server.openstack_release == "28.1"
 
 
+def test_specs_of_ever_new_names_do_not_grow_for_ever(acme):
+    server = servers.register(AGENT, "nova-1", NOON)
+    for number in range(12):
+        servers.note_specs(server, {f"name{number}": "x" * 100_000})
+    server.refresh_from_db()
+    assert "name11" in server.specs
+    assert len(str(server.specs)) <= servers.MOST_SPECS
+
+
 def test_what_the_agent_found_is_the_server_s_role_and_release(acme):
     server = servers.register(AGENT, "nova-1", NOON)
     zed = {"release": "Zed", "version": "26.2.2", "projects": {"nova": "26.2.2"}}

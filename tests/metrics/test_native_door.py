@@ -72,6 +72,13 @@ def test_a_report_of_the_agents_own_wire_module_is_taken(acme, ingest_key):
     assert Server.objects.get().specs == {"kernel": "6.1"}
 
 
+def test_specs_that_are_no_description_of_a_host_are_refused(acme, ingest_key):
+    given = report(points=[point(percent=1)]) | {"specs": {f"k{n}": "x" * 4096 for n in range(40)}}
+    answer = send(ingest_key, body(given)).json()
+    assert [reject["item"] for reject in answer["rejected"]] == ["specs"]
+    assert answer["accepted"] == 1
+
+
 def test_gzip_is_unpacked(acme, ingest_key):
     answer = send(
         ingest_key,
