@@ -221,9 +221,12 @@ class File:
 
     def open(self) -> Content | None:
         """Its content; None where the name stands for another file by now. Raises OSError."""
-        handle = os.fdopen(open_log(self.name), "rb", buffering=0)
+        descriptor = open_log(self.name)
+        if descriptor is None:
+            return None
+        handle = os.fdopen(descriptor, "rb", buffering=0)
         status = os.fstat(handle.fileno())
-        if (status.st_dev, status.st_ino) != self.inode or not stat.S_ISREG(status.st_mode):
+        if (status.st_dev, status.st_ino) != self.inode:
             handle.close()
             return None
         return Archive(handle, self.name) if self.archive else Content(handle)
@@ -376,13 +379,13 @@ def holds(content: Content, position: Position) -> bool:
     )
 
 
-def open_log(path: str) -> int:
+def open_log(path: str) -> int | None:
     """A descriptor of a log file, whoever may write to its folders. Raises OSError.
 
     A service owns the folder of its logs, and could link from there to what only the agent and
     root may read. So a link leads only to files of the link's own user, as the kernel's
     fs.protected_symlinks has it, root's and our own links anywhere. What is no plain file is not
-    opened: a pipe would hold us up.
+    opened (None): a pipe would hold us up.
     """
     where = os.open("/", _PLACE)
     try:
@@ -420,7 +423,7 @@ def open_log(path: str) -> int:
                 left.extend(reversed(target.split("/")))
         status = os.fstat(where)
         if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "is no plain file")
+            return None
         strangers = users - {status.st_uid}
         if strangers:
             raise OSError(

@@ -152,8 +152,7 @@ def test_what_is_no_file_holds_nobody_up(tmp_path: Path) -> None:
     (file,) = tailer._find({}).values()
     path.unlink()
     os.mkfifo(path)  # between listing and opening: without a writer, opening it would wait
-    with pytest.raises(OSError, match="no plain file"):
-        file.open()
+    assert file.open() is None
     for name, target in (("b.log", "/dev/zero"), ("c.log", "c.log"), ("d.log", str(tmp_path))):
         (tmp_path / name).symlink_to(target)
     assert read(tailer) == []
