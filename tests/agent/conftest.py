@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import http.server
 import json
+import logging
 import ssl
 import threading
 import time
@@ -183,3 +184,13 @@ def make_config(write_config: Callable[..., Path]) -> Callable[..., Config]:
         return load(str(write_config(server_url, **more)), {})
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """A verb that runs in this process sets up logging for good; its stream ends with the test."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
