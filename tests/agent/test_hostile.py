@@ -57,7 +57,7 @@ class Imitated:
     def __init__(self, tmp_path: Path) -> None:
         self.host = RecordedHost(tmp_path / "r")
         self.host.process(1, "/lib/systemd/systemd")
-        self.secret = self.host.file("/root/secret.log", SECRET)
+        self.secret = self.host.file("/srv/private/secret.log", SECRET)
         self.config = Config(state_dir=str(tmp_path / "state"), interval=10)
 
     def sources(self, log_file: str, user: int) -> tuple[LogSource, ...]:
@@ -75,9 +75,9 @@ def imitated(tmp_path: Path) -> Imitated:
 
 
 def test_a_command_line_names_no_log_of_another_user(imitated: Imitated) -> None:
-    assert imitated.sources("/root/secret.log", STRANGER) == ()
-    assert any("/root/secret.log is not read" in one for one in uncertain(imitated.discovery))
-    assert [one.pattern for one in imitated.sources("/root/secret.log", 0)] == ["/root/secret.log"]
+    assert imitated.sources("/srv/private/secret.log", STRANGER) == ()
+    assert any("/srv/private/secret.log is not read" in one for one in uncertain(imitated.discovery))
+    assert [one.pattern for one in imitated.sources("/srv/private/secret.log", 0)] == ["/srv/private/secret.log"]
 
 
 @as_root
@@ -99,8 +99,8 @@ def test_a_command_line_names_logs_of_its_own_user_and_of_no_other_later(
 
 def test_a_command_line_is_no_pattern(imitated: Imitated) -> None:
     assert imitated.sources("/*/*.log", 0) == ()
-    imitated.host.file("/root/[ab].log", "x")
-    assert [one.pattern for one in imitated.sources("/root/[ab].log", 0)] == ["/root/[[]ab].log"]
+    imitated.host.file("/srv/private/[ab].log", "x")
+    assert [one.pattern for one in imitated.sources("/srv/private/[ab].log", 0)] == ["/srv/private/[[]ab].log"]
 
 
 def test_the_user_of_a_process_is_who_called_it(tmp_path: Path) -> None:
