@@ -15,7 +15,6 @@ import threading
 import time
 from typing import Any, Callable, Iterator, Mapping, Sequence
 
-from agent_client import config as configuration
 from agent_client import remote
 from agent_client.bell import Bell
 from agent_client.collector import Collector, CollectorState, Panel, Points, kept
@@ -24,6 +23,7 @@ from agent_client.collectors.own import Own, resident_bytes
 from agent_client.collectors.service import Service
 from agent_client.config import Config, ConfigError
 from agent_client.farewell import reason_for
+from agent_client.identity import agent_id
 from agent_client.inbox import Inbox
 from agent_client.logreader import Entry
 from agent_client.masking import Masker, mask_own_by, masker_of
@@ -93,7 +93,7 @@ class Agent:
         self.settings = remote.load(config.state_dir) if config.remote else None
         self.config = config = remote.applied(config, self.settings, clock())
         self._clock = clock
-        self.id = configuration.agent_id(config.state_dir)
+        self.id = agent_id(config.state_dir)
         self.spool = Spool(config.state_dir, config.spool_max_bytes, config.spool_max_age)
         self.skew = Skew(clock)
         self._own = Own(config, self.spool, self.skew)

@@ -6,23 +6,21 @@ of the TOML form (`original.py`), so that what follows is checked once, here.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import fnmatch
 import json
 import os
 import re
 import socket
-import stat
 import sys
-import uuid
-from typing import Any, Mapping, Pattern, Sequence
+from typing import Any, Mapping, Pattern
 from urllib.parse import quote, unquote, urlsplit
 
-from agent_client import original, packs, toml_edit
+from agent_client import original, packs
 from agent_client.logformats import FORMATS
 from agent_client.packs import Packs
 from agent_client.plugins.limits import Limits
+from agent_client.private_files import too_open
 from agent_client.wire import LEVELS
 
 if sys.version_info >= (3, 11):
@@ -238,7 +236,7 @@ def _read(path: str, warnings: list[str]) -> tuple[dict[str, Any], bool]:
     """The file in the shape of the TOML form, and whether there is one. Raises ValueError."""
     try:
         with open(path, encoding="utf-8") as file:
-            mode = _too_open(os.fstat(file.fileno()))
+            mode = too_open(os.fstat(file.fileno()))
             text = file.read()
     except FileNotFoundError:
         return {}, False
@@ -279,12 +277,6 @@ def _holds_secret(document: Mapping[str, Any]) -> bool:
         )
         for table in tables
     )  # fmt: skip
-
-
-def _too_open(status: os.stat_result) -> bool:
-    """Whether others than the owner may read: root may share a file with the agent's group."""
-    shared = stat.S_IRGRP if status.st_uid == 0 and status.st_gid != 0 else 0
-    return bool(status.st_mode & (stat.S_IRWXG | stat.S_IRWXO) & ~shared)
 
 
 class _Table:
@@ -368,7 +360,7 @@ class _Table:
             self._prefix + name.upper() + "_FILE")) and not in_environ:  # fmt: skip
             try:
                 with open(path, encoding="utf-8") as file:
-                    if _too_open(os.fstat(file.fileno())):
+                    if too_open(os.fstat(file.fileno())):
                         warnings.append(
                             f"{path} holds a secret and others may read it: chmod 600 {path}"
                         )
@@ -730,97 +722,3 @@ def span(text: str) -> float:
     if not match:
         raise ValueError(f"{text!r}: a span is written like 60, 90s, 5m or 3d")
     return float(match.group(1)) * _SPANS[match.group(2)]
-
-
-def agent_id(state_dir: str) -> str:
-    """This agent's id, made once and kept in the state directory. Raises OSError."""
-    path = os.path.join(state_dir, "agent-id")
-    try:
-        with open(path, encoding="ascii") as file:
-            return str(uuid.UUID(file.read().strip()))
-    except FileNotFoundError:
-        made = str(uuid.uuid4())
-    except ValueError:
-        raise ConfigError(f"{path} holds no agent id: remove it to get a new one") from None
-    write_private(path, made + "\n")
-    return made
-
-
-def write_private(path: str, text: str) -> None:
-    """Write a file that only its owner may read, whole or not at all.
-
-    Owner, group and a group's right to read stay as they were where the file exists; a new one that
-    root writes belongs to whom its directory belongs, so that the agent's user can read it.
-    """
-    os.makedirs(os.path.dirname(path) or ".", mode=0o755, exist_ok=True)
-    # Root writes into the directory of a user that is not: what that user laid there, as a link, is
-    # taken away and never followed.
-    temporary = f"{path}.{os.getpid()}.new"
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(temporary)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    try:
-        try:
-            before = os.stat(path)
-        except FileNotFoundError:
-            os.fchmod(descriptor, 0o600)
-            if os.geteuid() == 0:
-                above = os.stat(os.path.dirname(path) or ".")
-                os.fchown(descriptor, above.st_uid, above.st_gid)
-        else:
-            if (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
-                os.fchown(descriptor, before.st_uid, before.st_gid)
-            shared = stat.S_IRGRP if not _too_open(before) else 0
-            os.fchmod(descriptor, 0o600 | (before.st_mode & shared))
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-        raise
-
-
-def with_enrolment(path: str, server: str, key: str, state_dir: str | None) -> str:
-    """The text of the configuration at `path` with this server and key; the rest stays as it is.
-
-    Comments are kept: only the lines of the settings themselves are replaced. Raises ConfigError.
-    """
-    text = _text_of(path)
-    if is_original(path, text):
-        return original.changed(text, {"api_url": server, "account_key": key})
-    values: dict[str, str | None] = {
-        "server": toml_edit.literal(server),
-        "key": toml_edit.literal(key),
-    }
-    if state_dir:
-        values["state_dir"] = toml_edit.literal(state_dir)
-    values["key_file"] = None
-    return _put(path, text, "agent", values)
-
-
-def with_plugins(path: str, plugins: Mapping[str, Sequence[str]]) -> str:
-    """The text of the configuration at `path` with exactly these plugins. Raises ConfigError."""
-    text = _text_of(path)
-    if is_original(path, text):
-        return original.with_plugins(text, plugins)
-    values: dict[str, str | None] = dict.fromkeys(tomllib.loads(text).get("plugins", {}))
-    values.update((module, toml_edit.literal(list(names))) for module, names in plugins.items())
-    return _put(path, text, "plugins", values)
-
-
-def _put(path: str, text: str, table: str, values: Mapping[str, str | None]) -> str:
-    try:
-        return toml_edit.put(text, table, values)
-    except ValueError as error:
-        raise ConfigError(f"{path}: {error}") from None
-
-
-def _text_of(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
-    except FileNotFoundError:
-        return ""

@@ -8,7 +8,8 @@ import logging
 import os
 from typing import Any, Mapping
 
-from agent_client.config import Config, write_private
+from agent_client.config import Config
+from agent_client.private_files import write_private
 from agent_client.wire import LEVELS
 
 log = logging.getLogger("sentinella.remote")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Mapping
 
 import agent_client
 from agent_client.collector import Collector, News, Points
-from agent_client.config import agent_id
+from agent_client.identity import agent_id
 from agent_client.openstack import rounds
 from agent_client.openstack.client import identity
 from agent_client.transport import Client, Refused

@@ -8,7 +8,7 @@ import logging
 import os
 from typing import Any
 
-from agent_client.config import write_private
+from agent_client.private_files import write_private
 
 log = logging.getLogger("sentinella.discovery")
 

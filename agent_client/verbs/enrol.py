@@ -9,6 +9,9 @@ import click
 
 from agent_client import config as configuration
 from agent_client.config import Config, ConfigError
+from agent_client.config_changes import with_enrolment
+from agent_client.identity import agent_id
+from agent_client.private_files import write_private
 from agent_client.verbs.common import OK, SERVER, Failure, say, say_json, session, verb
 
 
@@ -31,7 +34,7 @@ def enrol(server: str | None, token: str | None, as_json: bool) -> int:
         raise ConfigError("enrol needs --server URL and --token TOKEN")
     key = key_for(config, token)
     moved = config.state_dir if config.state_dir != configuration.DEFAULT_STATE_DIR else None
-    configuration.write_private(path, configuration.with_enrolment(path, config.server, key, moved))
+    write_private(path, with_enrolment(path, config.server, key, moved))
     if as_json:
         say_json({"host": config.hostname, "server": config.server, "config": path})
     else:
@@ -52,7 +55,7 @@ def key_for(config: Config, token: str) -> str:
     from agent_client import transport
 
     try:
-        return transport.enrol(config, token, configuration.agent_id(config.state_dir))
+        return transport.enrol(config, token, agent_id(config.state_dir))
     except transport.Refused as refusal:
         if refusal.status in (401, 403):
             raise Failure(

@@ -10,6 +10,7 @@ import click
 from agent_client import config as configuration
 from agent_client import toml_edit
 from agent_client.config import ConfigError
+from agent_client.private_files import write_private
 from agent_client.verbs.common import (
     OK,
     Failure,
@@ -73,7 +74,7 @@ def init(yes: bool, force: bool, as_json: bool, **given: Any) -> int:
         key = key_for(configuration.parse(text, path), given["token"])
         text = toml_edit.put(text, "agent", {"key": toml_edit.literal(key)})
     configuration.parse(text, path)  # what is wrong with it is said before it is written
-    configuration.write_private(path, text)
+    write_private(path, text)
     if as_json:
         say_json({"config": path, "server": given["server"], "enrolled": bool(given["token"])})
     else:

@@ -6,9 +6,10 @@ from typing import Sequence
 
 import click
 
-from agent_client import config as configuration
 from agent_client import plugin_modules
 from agent_client.config import Config
+from agent_client.config_changes import with_plugins
+from agent_client.private_files import write_private
 from agent_client.verbs.common import OK, PROBLEM, complain, say, say_json, session, verb
 
 _RELOAD = "a running agent takes it up with `systemctl reload sentinella` (SIGHUP)"
@@ -97,7 +98,7 @@ def _keep(
     before = {module: list(names) for module, names in config.plugins.items()}
     if plugins != before:
         path = session().path
-        configuration.write_private(path, configuration.with_plugins(path, plugins))
+        write_private(path, with_plugins(path, plugins))
     for problem in problems:
         complain(problem)
     if as_json:

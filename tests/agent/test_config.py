@@ -9,15 +9,10 @@ import pytest
 
 from agent_client import config as configuration
 from agent_client.agent import sole_use
-from agent_client.config import (
-    ConfigError,
-    Drop,
-    agent_id,
-    load,
-    with_enrolment,
-    with_plugins,
-    write_private,
-)
+from agent_client.config import ConfigError, Drop, load
+from agent_client.config_changes import with_enrolment, with_plugins
+from agent_client.identity import agent_id
+from agent_client.private_files import write_private
 
 
 def write(tmp_path: Path, text: str) -> str:
@@ -313,7 +308,7 @@ def test_a_log_may_be_a_journals_unit_or_a_container(tmp_path: Path) -> None:
 def test_what_root_configures_the_agents_user_can_read(tmp_path: Path) -> None:
     os.chown(tmp_path, 1234, 1234)
     path = tmp_path / "agent.toml"
-    configuration.write_private(str(path), "[agent]\n")
+    write_private(str(path), "[agent]\n")
     assert (path.stat().st_uid, path.stat().st_gid) == (1234, 1234)
     assert path.stat().st_mode & 0o777 == 0o600
 
@@ -323,7 +318,7 @@ def test_a_link_that_somebody_laid_in_the_way_is_never_written_through(tmp_path:
     theirs.write_text("root:x:0:0\n")
     theirs.chmod(0o644)
     (tmp_path / f"discovery.json.{os.getpid()}.new").symlink_to(theirs)
-    configuration.write_private(str(path), "{}")
+    write_private(str(path), "{}")
     assert theirs.read_text() == "root:x:0:0\n"
     assert theirs.stat().st_mode & 0o777 == 0o644
     assert path.read_text() == "{}"

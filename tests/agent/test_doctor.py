@@ -29,9 +29,10 @@ from cryptography.x509.oid import NameOID
 
 from agent_client import cli, doctor
 from agent_client.agent import sole_use
-from agent_client.config import agent_id, load
+from agent_client.config import load
 from agent_client.doctor import host
 from agent_client.doctor.findings import agent_user
+from agent_client.identity import agent_id
 from agent_client.spool import Spool
 from agent_client.wire import REPORTS_PATH, SERVER_PATH
 

@@ -16,13 +16,14 @@ import pytest
 
 from agent_client import remote
 from agent_client.agent import Agent
-from agent_client.config import Config, LogSource, write_private
+from agent_client.config import Config, LogSource
 from agent_client.discovery.evidence import uncertain
 from agent_client.discovery.host import Host
 from agent_client.discovery.look import Discovery
 from agent_client.discovery.memory import Memory, Seen
 from agent_client.discovery.processes import ProcessTable
 from agent_client.inbox import Inbox, Unstorable, hand_over
+from agent_client.private_files import write_private
 from agent_client.tailer import Tailer
 
 from .conftest import ReportServer
@@ -76,8 +77,12 @@ def imitated(tmp_path: Path) -> Imitated:
 
 def test_a_command_line_names_no_log_of_another_user(imitated: Imitated) -> None:
     assert imitated.sources("/srv/private/secret.log", STRANGER) == ()
-    assert any("/srv/private/secret.log is not read" in one for one in uncertain(imitated.discovery))
-    assert [one.pattern for one in imitated.sources("/srv/private/secret.log", 0)] == ["/srv/private/secret.log"]
+    assert any(
+        "/srv/private/secret.log is not read" in one for one in uncertain(imitated.discovery)
+    )
+    assert [one.pattern for one in imitated.sources("/srv/private/secret.log", 0)] == [
+        "/srv/private/secret.log"
+    ]
 
 
 @as_root
@@ -100,7 +105,9 @@ def test_a_command_line_names_logs_of_its_own_user_and_of_no_other_later(
 def test_a_command_line_is_no_pattern(imitated: Imitated) -> None:
     assert imitated.sources("/*/*.log", 0) == ()
     imitated.host.file("/srv/private/[ab].log", "x")
-    assert [one.pattern for one in imitated.sources("/srv/private/[ab].log", 0)] == ["/srv/private/[[]ab].log"]
+    assert [one.pattern for one in imitated.sources("/srv/private/[ab].log", 0)] == [
+        "/srv/private/[[]ab].log"
+    ]
 
 
 def test_the_user_of_a_process_is_who_called_it(tmp_path: Path) -> None:

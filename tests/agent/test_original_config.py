@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from agent_client.config import load, with_enrolment, with_plugins, write_private
+from agent_client.config import load
+from agent_client.config_changes import with_enrolment, with_plugins
+from agent_client.private_files import write_private
 
 #: As the original's own `init` writes it (WIRE.md, section 7), every feature in use.
 CONF: dict[str, Any] = {
