@@ -235,8 +235,11 @@ def _note(said: list[Report], news: list[Report], specs: Report | None, now: dat
 
 
 def _says_services(report: Report) -> bool:
-    """A report that carries points but no service says that none is watched any more."""
-    return bool(report.points)
+    """A report in which the agent tells of itself but of no service: none is watched any more.
+
+    What a script or plugin hands to the agent comes in reports that say nothing of services.
+    """
+    return any(point.measurement == "agent" for point in report.points)
 
 
 def _facts(report: Report) -> bytes:

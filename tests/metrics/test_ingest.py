@@ -161,6 +161,16 @@ def test_a_service_that_is_no_longer_reported_becomes_unknown_and_is_forgotten_a
     assert list(Service.objects.values_list("name", flat=True)) == ["nova-api"]
 
 
+def test_what_a_script_sends_says_nothing_of_services(acme):
+    at = now() - HOUR
+    own = point("agent", cpu_percent=1)
+    send(acme, report(at, points=[own], services=[SERVICE]))
+    send(acme, report(at + SECOND, sequence=2, points=[point("backup", seconds=41)]))
+    assert Service.objects.get().state == "up"
+    send(acme, report(at + MINUTE, sequence=3, points=[own]))
+    assert Service.objects.get().state == "unknown", "its agent watches none any more"
+
+
 def test_the_tenants_schema_is_touched_only_by_news(acme, django_assert_max_num_queries):
     at = now()
     api = [{"name": "nova-api", "project": "nova", "state": "up"}]
