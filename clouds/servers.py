@@ -49,6 +49,11 @@ def register(
     return known
 
 
+def is_agent(agent_id: UUID) -> bool:
+    """Whether a server of the current schema, which is not retired, has this agent."""
+    return Server.objects.filter(agent_id=agent_id).exclude(status=Server.Status.RETIRED).exists()
+
+
 def note_specs(server: Server, specs: Mapping[str, Any]) -> None:
     """Keep what the server says it is made of; what it does not mention stays."""
     merged = {**server.specs, **specs}

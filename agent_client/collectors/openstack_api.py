@@ -68,6 +68,7 @@ class OpenStackApi(Collector):
 
     def collect(self, points: Points) -> None:
         if not self.config.openstack.enabled:
+            points.nothing("no cloud is named in [openstack]")
             return
         if self._thread is not None:
             if self._thread.is_alive():
@@ -76,6 +77,8 @@ class OpenStackApi(Collector):
             answer, self._answer = self._answer, None
             if answer is not None:
                 self._add(answer, points)
+            if answer is not None and answer.get("again") is not None:
+                self._next_at = min(self._next_at, time.monotonic() + answer["again"])
         now = time.monotonic()
         if now >= self._next_at:
             self._next_at = now + self.config.openstack.interval
@@ -100,7 +103,7 @@ class OpenStackApi(Collector):
             self._identity = self._run({"verb": "resolve"}).get("identity", "")
         held, why = self._lease.held(self._identity, self.config.openstack.interval)
         if not held:
-            return {"not_held": why}
+            return {"not_held": why, "again": self._lease.again}
         minutes = min(self.config.openstack.interval, 60.0) / 60.0
         return self._run(
             {
@@ -212,6 +215,8 @@ class Lease:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._until = 0.0  # monotonic
+        #: In how many seconds the server would be asked again, where it refused for the moment.
+        self.again: float | None = None
 
     def held(self, cloud: str, interval: float) -> tuple[bool, str]:
         """Whether this agent may ask now, and if not for a fault: which."""
@@ -219,12 +224,17 @@ class Lease:
         body = json.dumps({**asked, "seconds": min(3 * interval, _LONGEST_LEASE)}).encode()
         client = Client(self._config)
         asked_at = time.monotonic()
+        self.again = None
         try:
             _status, content = client.post(LEASE_PATH, body, self._config.key)
             answer = json.loads(content)
         except Refused as refusal:
             if refusal.status == 404:
                 return True, ""  # a server of before the lease: every host asks
+            if refusal.status == 403 and refusal.retry_after is not None:
+                # It has not seen this agent's first report yet.
+                self.again = refusal.retry_after
+                return False, ""
             return self._by_itself(f"the lease of the cloud: {refusal}")
         except (OSError, ValueError) as error:
             return self._by_itself(f"the lease of the cloud: {error}")

@@ -15,13 +15,20 @@ from rest_framework.views import APIView
 
 from accounts import keys
 from accounts.models import Key
-from clouds import leases
+from clouds import leases, servers
 from sentinel_site.kit.problems import NotAuthenticated, Problem
 from sentinel_site.kit.tenancy import in_schema
 
 
 class AnotherAgent(Problem):
     status, code, title = 403, "wrong-agent", "This key belongs to another agent"
+
+
+class UnknownAgent(Problem):
+    """Told to come again soon: the first report may be on its way."""
+
+    status, code, title = 403, "unknown-agent", "No server of this organization has this agent"
+    headers = {"Retry-After": "15"}
 
 
 class LeaseSerializer(serializers.Serializer[Any]):
@@ -61,7 +68,12 @@ class LeaseView(APIView):
         request=LeaseSerializer,
         responses={
             200: LeaseStateSerializer,
-            403: OpenApiResponse(description="The key belongs to another agent."),
+            403: OpenApiResponse(
+                description=(
+                    "The key belongs to another agent, or the agent is no server's of the"
+                    " organization: `Retry-After` says when it may have reported."
+                )
+            ),
             409: OpenApiResponse(description="There are leases of too many clouds."),
         },
         auth=[{"key": []}],  # type: ignore[list-item]
@@ -78,6 +90,9 @@ class LeaseView(APIView):
             raise AnotherAgent("Its own agent may take the lease with it.")
         now = timezone.now()
         with in_schema(holder.schema_name):
+            # An agent's own key is proof enough; an organization's speaks for its servers only.
+            if holder.agent_id is None and not servers.is_agent(asked["agent"]):
+                raise UnknownAgent("It may ask after its first report.")
             lease = leases.take(
                 asked["cloud"], asked["agent"], timedelta(seconds=asked["seconds"]), now
             )

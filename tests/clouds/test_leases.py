@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from datetime import timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from django.db import connection as django_connection
@@ -14,10 +14,11 @@ from accounts import keys
 from accounts.models import Key
 from agent_client.collectors.openstack_api import Lease as AgentsLease
 from agent_client.config import Config
+from agent_client.identity import agent_id
 from clouds import leases
-from clouds.models import Lease
+from clouds.models import Lease, Server
 from sentinel_site.kit.tenancy import connection, in_schema
-from tests.alerts.builders import MINUTE, NOON
+from tests.alerts.builders import MINUTE, NOON, make_server
 
 PATH = "/api/v1/lease"
 CLOUD = "https://cloud.example.org:5000"
@@ -37,6 +38,9 @@ def ask(client, key, **body):
 
 @pytest.fixture
 def key(acme):
+    """An organization's key; its two servers have reported."""
+    for number, agent in enumerate((ONE, TWO)):
+        make_server(f"ctl-{number}", agent_id=agent)
     return keys.issue(acme, Key.Scope.INGEST)[1]
 
 
@@ -86,8 +90,26 @@ def test_clouds_that_nobody_asks_about_any_more_are_forgotten(acme):
     assert [lease.cloud for lease in Lease.objects.all()] == ["https://new.example.org"]
 
 
+def test_an_organizations_key_takes_no_lease_for_who_is_no_server_of_it(client, key, acme, globex):
+    with in_schema(globex.schema_name):
+        theirs = make_server("theirs", agent_id=uuid4())
+    retired = make_server("gone", agent_id=uuid4(), status=Server.Status.RETIRED)
+    for agent in (uuid4(), theirs.agent_id, retired.agent_id):
+        refused = ask(client, key, cloud=CLOUD, agent=str(agent), seconds=900)
+        assert (refused.status_code, refused.json()["type"]) == (403, "/problems/unknown-agent")
+        assert int(refused.headers["Retry-After"]) <= 60
+    assert not Lease.objects.exists()
+
+
+def test_an_agents_own_key_may_ask_before_its_first_report(client, acme):
+    _, own = keys.issue(acme, Key.Scope.INGEST, agent_id=ONE)
+    assert ask(client, own, cloud=CLOUD, agent=str(ONE), seconds=900).json()["held"]
+
+
 def test_organizations_with_the_same_cloud_know_nothing_of_each_other(client, key, acme, globex):
     _, theirs = keys.issue(globex, Key.Scope.INGEST)
+    with in_schema(globex.schema_name):
+        make_server(agent_id=TWO)
     assert ask(client, key, cloud=CLOUD, agent=str(ONE), seconds=900).json()["held"]
     assert ask(client, theirs, cloud=CLOUD, agent=str(TWO), seconds=900).json()["held"]
     with in_schema(acme.schema_name):
@@ -118,6 +140,16 @@ def test_bad_fields_are_named(client, key):
     answer = ask(client, key, cloud="", agent="no id", seconds=0)
     assert answer.status_code == 422
     assert set(answer.json()["errors"]) == {"cloud", "agent", "seconds"}
+
+
+def test_another_kind_of_content_is_refused_in_words(client, key):
+    refused = client.post(
+        PATH, b"cloud=a", content_type="text/csv", headers={"Authorization": f"Bearer {key}"}
+    )
+    said = refused.json()
+    assert (refused.status_code, said["type"]) == (415, "/problems/unsupported-media-type")
+    assert "text/csv" in said["detail"]
+    assert "{" not in refused.content.decode()[1:]
 
 
 @pytest.mark.django_db(transaction=True)
@@ -153,6 +185,10 @@ def test_two_real_agents_settle_it_over_http(live_server, acme, tmp_path):
         (tmp_path / name).mkdir()
         config = Config(server=live_server.url, key=text, state_dir=str(tmp_path / name))
         agents.append(AgentsLease(config))
+    assert agents[0].held(CLOUD, 300) == (False, "")
+    assert agents[0].again == 15, "it has not reported yet, and asks again soon"
+    for name in ("one", "two"):
+        make_server(name, agent_id=UUID(agent_id(str(tmp_path / name))))
     assert agents[0].held(CLOUD, 300) == (True, "")
     assert agents[1].held(CLOUD, 300) == (False, "")
     with in_schema(acme.schema_name):
@@ -161,3 +197,4 @@ def test_two_real_agents_settle_it_over_http(live_server, acme, tmp_path):
     assert agents[0].held(CLOUD, 300) == (False, "")
     with in_schema(acme.schema_name):
         Lease.objects.all().delete()
+        Server.objects.all().delete()
