@@ -70,6 +70,13 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
     )
 
 
+#: Where DRF's own words are a template that only the detail fills in.
+_TITLES = {
+    "unsupported-media-type": "This kind of content is not understood here",
+    "method-not-allowed": "This method is not allowed here",
+}
+
+
 def _from_drf(error: exceptions.APIException) -> Problem:
     headers = {}
     if isinstance(error, exceptions.NotAuthenticated | exceptions.AuthenticationFailed):
@@ -89,7 +96,7 @@ def _from_drf(error: exceptions.APIException) -> Problem:
     problem = Problem(str(error.detail), headers=headers)
     problem.status = error.status_code
     problem.code = str(getattr(error, "default_code", "error")).replace("_", "-")
-    problem.title = str(getattr(error, "default_detail", error.detail))
+    problem.title = _TITLES.get(problem.code, str(getattr(error, "default_detail", error.detail)))
     return problem
 
 
