@@ -7,9 +7,10 @@ last answers the quickest counts.
 An offset of more than TELL_FROM seconds is told, as an event, when it comes and when it goes. One
 of more than CORRECT_FROM that stays the same over STEADY_ANSWERS answers is also corrected: what is
 measured from then on, and the times of log lines, are reported in the server's time, so that a host
-whose clock is an hour off is not an hour behind on the page. It is corrected in steps and rarely,
-not by drifting along, and what waits in the spool already is left as it is. When the clock itself
-is set, the correction ends at once.
+whose clock is an hour off is not an hour behind on the page. One of more than CORRECT_UP_TO is only
+told: it may as well be the server's clock that is wrong, and wrong times cannot be taken back.
+It is corrected in steps and rarely, not by drifting along, and what waits in the spool already is
+left as it is. When the clock itself is set, the correction ends at once.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from typing import Callable
 #: Seconds from which an offset is told, and corrected; a clock that NTP holds is off by far less.
 TELL_FROM = 2.0
 CORRECT_FROM = 10.0
+#: A wrong time zone is off by up to 14 h; what is off by more is no matter of a clock that drifts.
+CORRECT_UP_TO = 86_400.0
 #: So many answers must agree, to so many seconds.
 STEADY_ANSWERS = 5
 _STEADY_WITHIN = 1.0
@@ -53,7 +56,8 @@ class Skew:
         self._samples: deque[Sample] = deque(maxlen=STEADY_ANSWERS)
         self._difference = clock() - steady()
         self._lock = threading.Lock()
-        self._told = False
+        #: Which of what is wrong was told last: "", "off" or "far".
+        self._told = ""
         #: Seconds that are added to what is reported.
         self.correction = 0.0
 
@@ -69,7 +73,7 @@ class Skew:
             if len(offsets) < STEADY_ANSWERS or max(offsets) - min(offsets) > _STEADY_WITHIN:
                 return
             best = self._best()
-            if abs(best) < CORRECT_FROM:
+            if not CORRECT_FROM <= abs(best) <= CORRECT_UP_TO:
                 self.correction = 0.0
             elif abs(best - self.correction) > _STEADY_WITHIN:
                 self.correction = round(best, 3)
@@ -93,10 +97,17 @@ class Skew:
                 return ""
             off = all(abs(sample.offset) - sample.took / 2 > TELL_FROM for sample in self._samples)
             right = all(abs(sample.offset) < TELL_FROM for sample in self._samples)
-            if off and not self._told:
-                self._told = True
-                best = self._best()
+            best = self._best()
+            kind = "far" if abs(best) > CORRECT_UP_TO else "off"
+            if off and kind != self._told:
+                self._told = kind
                 where = "behind" if best > 0 else "ahead of"
+                if kind == "far":
+                    return (
+                        f"this host's clock is {abs(best) / 86_400:.1f} days {where} the server's: "
+                        "one of the two is wrong. More than a day is not corrected, times are "
+                        "reported as they are: look at both (timedatectl)."
+                    )
                 return (
                     f"this host's clock is {abs(best):.1f} s {where} the server's: is NTP at work? "
                     + (
@@ -106,7 +117,7 @@ class Skew:
                     )
                 )
             if right and self._told:
-                self._told = False
+                self._told = ""
                 return "this host's clock agrees with the server's again"
         return ""
 

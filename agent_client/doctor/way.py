@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from agent_client.config import Config
 from agent_client.doctor.findings import PROBLEM, WARNING, Finding, fine, problem
+from agent_client.skew import CORRECT_UP_TO
 from agent_client.wire import REPORTS_PATH, SERVER_PATH, VERSION
 
 #: Seconds by which the clocks may differ before it is said, and before it is a problem.
@@ -368,6 +369,16 @@ def _clock(date: str | None, sent: float, got: float) -> Iterable[Finding]:
     if off <= SKEW_WARNING:
         return [fine("clock", "agrees with the server's")]
     word = "ahead of" if ahead > 0 else "behind"
+    if off > CORRECT_UP_TO:
+        return [
+            problem(
+                "clock",
+                f"this host is {abs(ahead) / 86_400:.1f} days {word} the server: one of the two is"
+                " wrong, and the agent corrects no more than a day",
+                "look at both clocks with timedatectl, and set the one that is wrong:"
+                " timedatectl set-ntp true (or chronyc makestep)",
+            )
+        ]
     return [
         Finding(
             "clock",

@@ -456,7 +456,8 @@ def test_a_certificate_of_its_own_that_is_none(
 @pytest.mark.parametrize(
     ("offset", "state", "said"),
     [(3600, doctor.PROBLEM, "behind"), (-3600, doctor.PROBLEM, "ahead"),
-     (20, doctor.WARNING, "behind"), (2, doctor.OK, "agrees")],
+     (20, doctor.WARNING, "behind"), (2, doctor.OK, "agrees"),
+     (365 * 86_400, doctor.PROBLEM, "365.0 days behind the server: one of the two is wrong")],
 )  # fmt: skip
 def test_a_clock_that_is_off(
     serve: Callable[..., Product], write: Callable[..., Path], offset: float, state: str, said: str

@@ -21,6 +21,8 @@ class Host:
         self.true = 1_800_000_000.0
         self.began = self.true
         self.ahead = ahead
+        #: By how much the server's own clock is wrong.
+        self.off = 0.0
         self.skew = Skew(self.clock, lambda: self.true - self.began)
 
     def clock(self) -> float:
@@ -31,7 +33,7 @@ class Host:
         self.true += 10
         sent_at = self.clock()
         self.true += there
-        server_time = self.true
+        server_time = self.true + self.off
         self.true += back
         self.skew.note(sent_at, self.clock(), server_time)
 
@@ -65,6 +67,28 @@ def test_a_steady_offset_is_corrected_if_it_is_large(ahead: float, corrected: fl
     assert host.skew.correction == 0, "not before it is known to be steady"
     host.answer()
     assert host.skew.correction == pytest.approx(corrected, abs=0.01)
+
+
+@pytest.mark.parametrize("days", [365.0, -365.0, 1.1])
+def test_a_server_that_is_days_off_is_not_believed_and_it_is_told(days: float) -> None:
+    host = Host(days * 86_400)
+    host.answers()
+    assert host.skew.correction == 0
+    assert f"{abs(days):.1f} days" in (said := host.skew.news())
+    assert "one of the two is wrong" in said
+    assert "More than a day is not corrected" in said
+
+
+def test_a_server_that_goes_days_off_ends_the_correction() -> None:
+    host = Host(3600.0)
+    host.answers()
+    assert host.skew.correction == pytest.approx(-3600.0, abs=0.01)
+    assert "corrected by as much" in host.skew.news()
+    host.off = 400 * 86_400.0
+    host.answers()
+    assert host.skew.correction == 0
+    assert "one of the two is wrong" in host.skew.news()
+    assert host.skew.news() == ""
 
 
 def test_an_offset_that_wanders_is_not_corrected() -> None:
