@@ -121,6 +121,8 @@ class Agent:
         #: Settings that the sender brought and the loop has not looked at yet.
         self._asked_for: object = None
         self._news: list[Entry] = []
+        #: The sender's thread met what `sentinella status` is to show before the next cycle.
+        self._status_due = False
         self._bell = Bell()
         self.plugins: Supervisor | None = None
         #: No Event: a signal handler may not take a lock that its own thread holds just then.
@@ -179,6 +181,9 @@ class Agent:
             if load is not None and self._bell.reload_wanted():
                 self._reload(load)
             self._settle_settings()
+            if self._status_due:
+                self._status_due = False
+                self.write_status(running=True)
             due = min(due, time.monotonic() + self.config.interval)
             left = due - time.monotonic()
             if left <= 0:
@@ -336,6 +341,7 @@ class Agent:
             if self.sender.stop.is_set():
                 return
             current, self._current = self._current, None
+            before = self.sender.state.trouble
             try:
                 self.sender.work(current, seconds=self.config.interval * 0.5)
             except SpoolCorrupt as damage:
@@ -345,6 +351,9 @@ class Agent:
             except Exception:
                 # The data is safe in the spool; a fault in sending must not end sending.
                 log.exception("sending failed")
+            if self.sender.state.trouble != before:
+                self._status_due = True
+                self._bell.ring()
 
     # One cycle
 
@@ -497,6 +506,7 @@ class Agent:
                 log.warning("specs: %s", error)
         found = self.discovery.facts() if self.discovery is not None else {}
         now = {**self._host_facts, **found}
+        now["collectors"] = self.panel.idle()
         now["settings"] = remote.described(self.config, self.settings, self._settings_problem)
         if now == self._specs:
             return None

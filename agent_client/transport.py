@@ -73,6 +73,13 @@ class SendState:
     wire_bytes: int = 0
     retry_at: float | None = None
 
+    @property
+    def trouble(self) -> str | None:
+        """What keeps it from sending; empty while it sends, None before the first answer."""
+        if self.retry_at is not None:
+            return self.last_error
+        return None if self.last_success_at is None else ""
+
 
 class Client:
     """One kept connection to the server. Used by one thread; `abort` may come from another."""
@@ -460,7 +467,10 @@ def _plainly(error: Exception, server: str) -> str:
         if error.status == 401:
             return "the server does not know this key (401): enrol again with `sentinella enrol`"
         if error.status == 403:
-            return f"the server refuses this key (403): {error.detail}"
+            return (
+                f"the server refuses this key (403): {error.detail.rstrip('.')}; enrol again with"
+                " `sentinella enrol`, or see what `sentinella doctor` says of it"
+            )
         if error.status in (404, 405):
             return f"{server} has no door for reports ({error.status}): is the address right?"
         return f"the server answered {error}"

@@ -23,8 +23,9 @@ from agent_client.agent import Agent
 from agent_client.bell import Bell, is_ready
 from agent_client.config import Config, load
 from agent_client.remote import Settings
+from agent_client.status import gather
 
-from .conftest import KEY, ReportServer, problem
+from .conftest import KEY, ReportServer, problem, until
 
 ROOT = Path(__file__).parents[2]
 
@@ -82,6 +83,26 @@ def measured(report: dict[str, Any]) -> set[str]:
 
 
 # SIGHUP
+
+
+def test_status_shows_a_mended_key_before_the_next_cycle(
+    write_config: Callable[..., Path], server: ReportServer
+) -> None:
+    server.refuse = lambda body: problem(403)
+    config = write_config(server.url, interval=3600)
+    agent = Running(config)
+    agent.start()
+
+    def said() -> dict[str, Any]:
+        return gather(load(str(config), {}))
+
+    until(lambda: any("refuses this key (403)" in one for one in said()["problems"]))
+    assert any("`sentinella enrol`" in one for one in said()["problems"])
+    server.refuse = lambda body: None
+    agent.reload(config.read_text().replace(KEY, "snt_new_0123456789"))
+    until(lambda: said()["problems"] == [])
+    assert said()["cycles"] == 1
+    agent.stop()
 
 
 def test_a_changed_configuration_counts_at_once_and_no_sample_is_lost(
