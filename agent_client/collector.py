@@ -41,6 +41,7 @@ class Points:
         self.news: list[News] = []
         self.services: list[ServiceState] = []
         self.warnings: list[str] = []
+        self.why_nothing = ""
 
     def add(
         self,
@@ -68,6 +69,10 @@ class Points:
     def warn(self, text: str) -> None:
         """Say that a part could not be measured; the rest of the collector counts."""
         self.warnings.append(text)
+
+    def nothing(self, why: str) -> None:
+        """Say why there is nothing to measure here, which is no failure."""
+        self.why_nothing = why
 
 
 def kept(drops: Sequence[Drop], points: Sequence[Point]) -> list[Point]:
@@ -124,6 +129,8 @@ class CollectorState:
     points: int = 0
     seconds: float = 0.0
     failures: int = 0
+    #: Why it has nothing to report; empty where it has, or looks less often than each cycle.
+    idle: str = ""
 
 
 class Panel:
@@ -141,6 +148,10 @@ class Panel:
         self._threads: dict[str, threading.Thread] = {}
         self._said_at: dict[str, float] = {}
         self._news: list[tuple[str, str]] = []
+
+    def idle(self) -> dict[str, str]:
+        """The collectors that have nothing to report, and why."""
+        return {name: state.idle for name, state in list(self.states.items()) if state.idle}
 
     def take_news(self) -> list[tuple[str, str]]:
         """Level and text of what is to be told of collectors that fail or work again, once."""
@@ -212,6 +223,8 @@ class Panel:
                 log.info("collector %s works again", collector.name)
                 self._news.append(("info", f"collector {collector.name} works again"))
             state.ok, state.detail = True, ""
+            if points.points or points.why_nothing:
+                state.idle = "" if points.points else points.why_nothing
         return points
 
     def _failed(self, collector: Collector, detail: str) -> None:
@@ -223,5 +236,5 @@ class Panel:
             log.warning("collector %s: %s", collector.name, detail)
             self._news.append(("warning", f"collector {collector.name}: {detail}"))
             self._said_at[collector.name] = now
-        state.ok, state.detail = False, detail
+        state.ok, state.detail, state.idle = False, detail, ""
         state.failures += 1

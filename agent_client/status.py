@@ -91,7 +91,8 @@ def told(status: dict[str, Any], now: float) -> str:
         )
     for collector in status.get("collectors", []):
         mark = "ok" if collector["ok"] else "FAILS"
-        detail = f"  {collector['detail']}" if collector["detail"] else ""
+        said = collector["detail"] or collector.get("idle")
+        detail = f"  {said}" if said else ""
         lines.append(
             f"collector {collector['name']:<10} {mark:<6}{collector['points']:>4} points  "
             f"{collector['seconds'] * 1000:7.1f} ms{detail}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from agent_client.wire import VERSION
 from metrics import queries
@@ -45,6 +47,8 @@ class CollectorHealth:
     seconds: float
     points: int
     failures: int
+    #: Why it has nothing to report, in the agent's words.
+    idle: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,24 +66,30 @@ class AgentHealth:
         return int(sum(one.value for one in self.delivery if one.name in names))
 
     @property
+    def idle(self) -> list[CollectorHealth]:
+        return [one for one in self.collectors if one.ok and one.idle]
+
+    @property
     def failing(self) -> list[CollectorHealth]:
         return [one for one in self.collectors if not one.ok]
 
 
-def health(tenant_id: int, server_id: int) -> AgentHealth:
-    """How the agent of a server fares."""
+def health(tenant_id: int, server_id: int, specs: Mapping[str, Any] | None = None) -> AgentHealth:
+    """How the agent of a server fares; its `specs` say why a collector has nothing to report."""
+    said = (specs or {}).get("collectors")
+    idle = said if isinstance(said, dict) else {}
     newest = queries.latest(tenant_id, [server_id], ("agent", "agent_collector"))
     told = newest.get(server_id, {})
     own = told.get(("agent", ()), {})
     collectors = [
-        _collector(dict(tags).get("collector", ""), fields)
+        _collector(dict(tags).get("collector", ""), fields, idle)
         for (measurement, tags), fields in told.items()
         if measurement == "agent_collector"
     ]
     return AgentHealth(
         costs=_figures(COSTS, own),
         delivery=_figures(DELIVERY, own),
-        collectors=sorted(collectors, key=lambda one: (one.ok, one.name)),
+        collectors=sorted(collectors, key=lambda one: (one.ok, bool(one.idle), one.name)),
     )
 
 
@@ -109,7 +119,7 @@ def _figures(wanted: tuple[tuple[str, str, str], ...], own: dict[str, Value]) ->
     ]
 
 
-def _collector(name: str, fields: dict[str, Value]) -> CollectorHealth:
+def _collector(name: str, fields: dict[str, Value], idle: Mapping[str, Any]) -> CollectorHealth:
     def of(field: str) -> float:
         return fields[field].value if field in fields else 0.0
 
@@ -119,4 +129,5 @@ def _collector(name: str, fields: dict[str, Value]) -> CollectorHealth:
         seconds=of("seconds"),
         points=int(of("points")),
         failures=int(of("failures")),
+        idle=str(idle.get(name, ""))[:300] if not of("points") else "",
     )

@@ -27,6 +27,8 @@ class Certificate(Collector):
 
     def collect(self, points: Points) -> None:
         packs = self.config.packs
+        if not packs.certificate_hosts and not packs.certificate_files:
+            points.nothing("no host and no file is named in [certificates]")
         now = time.monotonic()
         if self._looked_at is None or now - self._looked_at >= _EVERY:
             self._looked_at = now

@@ -35,6 +35,8 @@ class DiskIo(Collector):
                 },
                 {"device": volume_name(kernel_name)},
             )
+        if not points.points:
+            points.nothing("no disk is seen from here, as in a container")
 
 
 def volume_name(kernel_name: str) -> str:

@@ -73,7 +73,9 @@ class Guests(Collector):
             spent = cpu[key] - self._cpu.get(key, cpu[key] if elapsed is None else 0.0)
             self._add(points, guest, entry, columns, None if not elapsed else spent / elapsed)
         self._known, self._cpu, self._looked_at = known, cpu, now
-        if running:
+        if not running:
+            points.nothing("no guest of libvirt runs here")
+        else:
             points.add(
                 "guests",
                 {

@@ -33,7 +33,10 @@ class HaProxy(Pack):
         self._states: dict[tuple[str, str], bool] = {}
 
     def look(self, points: Points) -> None:
-        for path in self._sockets():
+        paths = self._sockets()
+        if not paths:
+            points.nothing("no statistics socket of HAProxy is here, and [haproxy] names none")
+        for path in paths:
             try:
                 rows = statistics(path)
             except PermissionError:

@@ -34,6 +34,7 @@ class MariaDb(Pack):
         defaults = self.config.packs.mariadb_defaults_file
         here = listening(_PORT) or any(map(os.path.exists, _SOCKETS))
         if not defaults and not here:
+            points.nothing("no MariaDB or MySQL listens here, and [mariadb] names none")
             return
         if not defaults and os.geteuid() != 0:
             points.warn(

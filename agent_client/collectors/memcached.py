@@ -23,7 +23,10 @@ class Memcached(Pack):
     name = "memcached"
 
     def look(self, points: Points) -> None:
-        for address in self._addresses():
+        addresses = self._addresses()
+        if not addresses:
+            points.nothing(f"no memcached listens here at {_PORT}, and [memcached] names none")
+        for address in addresses:
             host, _, port = address.rpartition(":")
             tags = {"address": address}
             began = time.monotonic()

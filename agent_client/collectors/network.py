@@ -36,3 +36,5 @@ class Network(Collector):
                 },
                 {"interface": interface},
             )
+        if not points.points:
+            points.nothing("no interface is left that is not excluded")

@@ -27,10 +27,12 @@ class Pressure(Collector):
                 with open(os.path.join(self._folder, resource), encoding="ascii") as file:
                     lines = file.read().splitlines()
             except (FileNotFoundError, NotADirectoryError):
+                points.nothing("this kernel counts no pressure: it is older than 4.20, or without")
                 return
             except OSError as error:
                 # A kernel that has it switched off answers with "operation not supported".
                 if error.errno == 95:
+                    points.nothing("this kernel has pressure switched off; boot it with psi=1")
                     return
                 raise
             points.add("pressure", fields_of(lines), {"resource": resource})

@@ -43,6 +43,7 @@ class RabbitMq(Pack):
         packs = self.config.packs
         port = next((one for one in (_AMQP, _AMQPS) if listening(one)), 0)
         if not port and not packs.rabbitmq_url:
+            points.nothing("no RabbitMQ listens here, and [rabbitmq] names none")
             return
         fields: dict[str, float | None] = {}
         if port:

@@ -56,6 +56,8 @@ class Service(Collector):
         except OSError as error:
             points.warn(f"listening ports: {error.strerror or error}")
         cpu: dict[tuple[int, float], float] = {}
+        if not found:
+            points.nothing("no service that is known was found; see `sentinella discover`")
         for service in found:
             self._report(service, elapsed, uptime, cpu, points)
         self._cpu, self._looked_at = cpu, now

@@ -60,5 +60,7 @@ def check(collectors: Sequence[str], as_json: bool) -> int:
             say(f"service {service.name}: {service.state}, {service.workers} workers{detail}")
         for state in states:
             outcome = "ok" if state.ok else f"FAILS: {state.detail}"
+            if state.idle:
+                outcome = f"nothing to report: {state.idle}"
             say(f"collector {state.name}: {outcome} ({state.seconds * 1000:.1f} ms)")
     return OK if all(state.ok for state in states) else PROBLEM

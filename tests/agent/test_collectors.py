@@ -236,3 +236,30 @@ def test_specs_say_what_this_host_is() -> None:
     assert facts["processor"]["threads"] >= facts["processor"]["cores"] >= 1
     assert facts["os"]["name"]
     assert facts["boot_at"] < time.time()
+
+
+def test_a_collector_that_finds_nothing_says_why_until_it_finds_something(
+    make_config: Callable[..., Config],
+) -> None:
+    class Fickle(Collector):
+        name = "fickle"
+        says: Callable[[Points], None] = staticmethod(lambda points: points.nothing("none is here"))
+
+        def collect(self, points: Points) -> None:
+            self.says(points)
+
+    fickle = Fickle(make_config())
+    panel = Panel([fickle])
+    panel.collect(5)
+    assert panel.idle() == {"fickle": "none is here"}
+    fickle.says = lambda points: None
+    panel.collect(5)
+    assert panel.idle() == {"fickle": "none is here"}, "it did not look this time"
+    fickle.says = lambda points: points.add("fickle", {"up": 1})
+    panel.collect(5)
+    assert panel.idle() == {}
+    fickle.says = lambda points: points.nothing("none is here")
+    panel.collect(5)
+    fickle.says = lambda points: points.warn("broken")
+    panel.collect(5)
+    assert panel.idle() == {}, "what fails is not idle"

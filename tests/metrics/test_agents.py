@@ -64,6 +64,48 @@ def test_an_agent_tells_its_costs_its_drops_and_which_collector_fails(acme, serv
     assert [one.name for one in told.collectors] == ["disk", "cpu"], "what fails comes first"
 
 
+def test_a_collector_that_finds_nothing_says_so_and_why(client, alice, acme, server):
+    Server.objects.update(specs={"collectors": {"cpu": "busy", "disk": "none", "swap": "none"}})
+    server.refresh_from_db()
+    told = agents.health(acme.pk, server.pk, server.specs)
+    assert told.idle == [], "one measured, one fails, and one is unknown"
+    ingest.accept(
+        ingest.Holder(acme.pk, acme.schema_name),
+        Batch(
+            reports=[
+                Report(
+                    number=0,
+                    host="nova-1",
+                    agent=server.agent_id,
+                    at=NOW + timedelta(seconds=10),
+                    interval=timedelta(seconds=10),
+                    epoch="e",
+                    sequence=2,
+                    points=[
+                        Point(
+                            "agent_collector",
+                            (("collector", "rabbitmq"),),
+                            {"ok": 1, "seconds": 0.01, "points": 0, "failures": 0},
+                        )
+                    ],
+                    specs={"collectors": {"rabbitmq": "no RabbitMQ <listens> here"}},
+                )
+            ],
+            received_at=NOW + timedelta(seconds=10),
+        ),
+    )
+    client.force_login(alice)
+    page = client.get(f"/o/acme/servers/{server.pk}/?tab=agent").content.decode()
+    assert "Nothing to report" in page
+    assert "no RabbitMQ &lt;listens&gt; here" in page
+    assert "1 has nothing to report" in page
+
+
+@pytest.mark.parametrize("said", [None, [], "x", {"cpu": {"a": 1}}])
+def test_what_an_agent_says_of_idle_collectors_in_another_shape_breaks_nothing(acme, server, said):
+    assert agents.health(acme.pk, server.pk, {"collectors": said}).collectors
+
+
 def test_another_tenants_agent_tells_nothing(globex, server):
     told = agents.health(globex.pk, server.pk)
     assert told == agents.AgentHealth([], [], [])
