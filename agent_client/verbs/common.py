@@ -77,19 +77,77 @@ def json_option() -> click.Option:
     return click.Option(["--json", "as_json"], is_flag=True, help="The same as JSON.")
 
 
-def say(text: str) -> None:
-    """The result of a verb, to standard output."""
-    click.echo(text)
+def say(text: str, lead: str = "") -> None:
+    """The result of a verb, to standard output; `lead` is our own and may be coloured.
+
+    What logs and processes say of themselves does nothing to a terminal: it is shown.
+    """
+    click.echo(lead + (visible(text) if sys.stdout.isatty() else text))
 
 
-def say_json(value: Any) -> None:
-    """The result of a verb for a program."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+def say_json(value: Any, indent: int | None = 2) -> None:
+    """The result of a verb for a program; times in ISO 8601, UTC."""
+    # JSON leaves the controls above 127 as they are, which a terminal obeys as well.
+    escaped = sys.stdout.isatty()
+    click.echo(json.dumps(iso_times(value), indent=indent, ensure_ascii=escaped))
 
 
 def complain(text: str) -> None:
     """One line to standard error."""
-    click.echo(f"sentinella: {' '.join(text.split())}", err=True)
+    line = " ".join(text.split())
+    click.echo(f"sentinella: {visible(line) if sys.stderr.isatty() else line}", err=True)
+
+
+def visible(text: str, keep: str = "\n\t") -> str:
+    """Control characters, and what turns the direction of writing, as escapes: `\\x1b`.
+
+    What is left cannot move the cursor, name a window or hide a text.
+    """
+    if text.isprintable():
+        return text
+    return "".join(one if one in keep else _shown(one) for one in text)
+
+
+def _shown(character: str) -> str:
+    import unicodedata  # a megabyte, which `run` does not need
+
+    if unicodedata.category(character) not in ("Cc", "Cf", "Cs"):
+        return character
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def each_on_a_line(value: Any) -> Any:
+    """The same with every text on one line, for a terminal: a name cannot forge the next line."""
+    if isinstance(value, dict):
+        return {key: each_on_a_line(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [each_on_a_line(one) for one in value]
+    if isinstance(value, str) and sys.stdout.isatty():
+        return visible(value, keep="")
+    return value
+
+
+def iso_times(value: Any, name: str = "") -> Any:
+    """Unix seconds of every field that is a time (`at`, `until`, `…_at`) as ISO 8601, UTC."""
+    if isinstance(value, dict):
+        return {key: iso_times(one, str(key)) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [iso_times(one, name) for one in value]
+    is_time = name in ("at", "until") or name.endswith("_at")
+    if is_time and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return iso(value)
+    return value
+
+
+def iso(at: float) -> str:
+    """`2026-11-22T14:03:07.250Z`, to the millisecond; a time no calendar has, as the number."""
+    import datetime
+
+    try:
+        moment = datetime.datetime.fromtimestamp(round(at, 3), datetime.timezone.utc)
+    except (OverflowError, ValueError, OSError):
+        return str(at)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def is_asked() -> bool:

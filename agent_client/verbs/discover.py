@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from agent_client.verbs.common import OK, Failure, say, say_json, session, verb
+from agent_client.verbs.common import OK, Failure, each_on_a_line, say, say_json, session, verb
 
 
 @verb("discover", short_help="What runs on this host, by what that is known.")
@@ -30,5 +30,5 @@ def discover(forget: str | None, as_json: bool) -> int:
     if as_json:
         say_json(found)
     else:
-        say(report.told(found).rstrip("\n"))
+        say(report.told(each_on_a_line(found)).rstrip("\n"))
     return OK

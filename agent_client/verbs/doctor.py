@@ -33,7 +33,8 @@ def doctor(as_json: bool) -> int:
     else:
         colours = {looks.PROBLEM: "red", looks.WARNING: "yellow", looks.OK: "green"}
         for one in found:
-            say(f"{click.style(f'{one.state:<8}', fg=colours[one.state])} {one.name}: {one.detail}")
+            lead = click.style(f"{one.state:<8}", fg=colours[one.state])
+            say(f"{one.name}: {one.detail}", lead=f"{lead} ")
             if one.state != looks.OK:
                 say(f"         mend: {one.mend}")
     return WRONG if worst == looks.PROBLEM else OK

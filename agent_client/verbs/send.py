@@ -12,14 +12,18 @@ from agent_client.config import Config, ConfigError
 from agent_client.verbs.common import OK, STATE, Failure, json_option, say, say_json, session
 from agent_client.wire import LEVELS
 
+#: Where the group keeps that `--json` stood before the verb of it.
+_AS_JSON = "sentinella.send.json"
+
 
 @click.group(short_help="Send one metric or event of a script.")
-def send() -> None:
+def send(as_json: bool) -> None:
     """Hand one metric or event to the agent, or send it directly where none runs.
 
     It returns when the item is on disk, in the spool: from then on it survives an agent that is
     killed and a server that is away.
     """
+    click.get_current_context().meta[_AS_JSON] = as_json
 
 
 @send.command()
@@ -56,6 +60,7 @@ def event(message: str, level: str, service: str, component: str, as_json: bool)
     )
 
 
+send.params.append(json_option())
 metric.params.append(json_option())
 event.params.append(json_option())
 
@@ -82,7 +87,7 @@ def _send(item: Mapping[str, Any], as_json: bool) -> int:
         how = _directly(config, item)
     except inbox.Unstorable as error:
         raise Failure(f"the agent refused it: {error}", STATE) from None
-    if as_json:
+    if as_json or click.get_current_context().meta[_AS_JSON]:
         say_json({"stored": True, "how": how})
     elif how == "kept":
         say("kept: the server is away, the agent sends it when it runs")

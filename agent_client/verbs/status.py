@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from agent_client.verbs.common import OK, PROBLEM, say, say_json, session, verb
+from agent_client.verbs.common import OK, PROBLEM, each_on_a_line, say, say_json, session, verb
 
 
 @verb("status", short_help="What it sees, what it sent, what waits.")
@@ -16,5 +16,5 @@ def status(as_json: bool) -> int:
     if as_json:
         say_json(found)
     else:
-        say(told(found, time.time()).rstrip("\n"))
+        say(told(each_on_a_line(found), time.time()).rstrip("\n"))
     return PROBLEM if found["problems"] else OK

@@ -13,7 +13,7 @@ import click
 from agent_client.config import Config, LogSource
 from agent_client.logreader import Entry
 from agent_client.masking import masker_of
-from agent_client.verbs.common import OK, PROBLEM, Failure, say, session, verb
+from agent_client.verbs.common import OK, PROBLEM, Failure, say, say_json, session, verb
 from agent_client.wire import LEVELS
 
 _LOOK_EVERY = 0.5
@@ -89,8 +89,8 @@ def _size(text: str) -> int:
 
 def _print(entry: Entry, as_json: bool) -> None:
     if as_json:
-        say(json.dumps(dataclasses.asdict(entry), ensure_ascii=False))
+        say_json(dataclasses.asdict(entry), indent=None)
         return
     at = time.strftime("%H:%M:%S", time.localtime(entry.at))
     level = click.style(f"{entry.level.upper():<8}", fg=_COLOURS.get(entry.level))
-    say(f"{at} {level} {entry.service} {entry.message}")
+    say(f"{entry.service} {entry.message}", lead=f"{at} {level} ")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ from agent_client.config import load
 from agent_client.discovery.host import Host
 from agent_client.discovery.look import Discovery
 from agent_client.spool import Spool
+from agent_client.verbs.common import iso_times, visible
 from agent_client.wire import SUPPRESSION_PATH
 
 from .conftest import KEY, ReportServer, problem
@@ -334,7 +336,104 @@ def test_tail_shows_what_the_agent_would_read_and_moves_no_position(
     assert call("-c", config, "tail", "glance", "--once")[0] == 1
 
 
+# What logs and processes say, on a terminal
+
+
+NASTY = "a\x1bc\x1b]0;owned\x07b\x9b31mc\u202etxt"
+
+
+def on_a_terminal(*arguments: str) -> str:
+    """What a person sees who types this."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "agent_client.cli", *arguments],
+        cwd=ROOT, stdin=slave, stdout=slave, stderr=slave, env={**os.environ, "TERM": "xterm"},
+    )  # fmt: skip
+    os.close(slave)
+    said = b""
+    while True:
+        try:
+            came = os.read(master, 65_536)
+        except OSError:  # the other end is closed
+            break
+        if not came:
+            break
+        said += came
+    os.close(master)
+    process.wait(60)
+    return said.decode("utf-8", "replace")
+
+
+def test_a_log_line_does_nothing_to_the_terminal_of_who_tails_it(
+    write_config: Callable[..., Path], logs: Path
+) -> None:
+    (logs / "nova.log").write_text(f"2026-11-22 10:00:00.000 1 ERROR nova [-] {NASTY}\n")
+    config = str(write_config("http://127.0.0.1:9"))
+    shown = on_a_terminal("-c", config, "tail", "--once")
+    assert r"a\x1bc\x1b]0;owned\x07b\x9b31mc\u202etxt" in shown
+    assert "\x1b[31mERROR" in shown, "our own colours are left"
+    for harm in ("\x1bc", "\x1b]0", "\x07", "\x9b", "\u202e"):
+        assert harm not in shown
+    as_json = on_a_terminal("-c", config, "tail", "--once", "--json")
+    assert json.loads(as_json)["message"].endswith(NASTY)
+    assert as_json.strip().isprintable()
+    assert NASTY in run("-c", config, "tail", "--once").stdout, "a pipe gets what was read"
+
+
+def test_what_a_collector_or_a_file_is_called_cannot_forge_a_line(
+    write_config: Callable[..., Path], tmp_path: Path
+) -> None:
+    config = str(write_config("http://127.0.0.1:9"))
+    state = tmp_path / "state"
+    state.mkdir()
+    name = "x\nproblem   all is well\x1b[1A"
+    log = {"path": name, "ok": False, "detail": name, "events": 0, "behind": 0}
+    (state / "status.json").write_text(json.dumps({"logs": [log], "cycles": 1}))
+    shown = on_a_terminal("-c", config, "status")
+    assert r"x\nproblem   all is well\x1b[1A" in shown
+    assert "\nproblem   all is well" not in shown.replace("\r", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain, wörter, 日本", "plain, wörter, 日本"),
+        ("two\nlines\tand a tab", "two\nlines\tand a tab"),
+        ("\x00\x1b\x7f\x85\r", r"\x00\x1b\x7f\x85\r"),
+        ("\u200b\u2066\udc80", r"\u200b\u2066\udc80"),
+    ],
+)
+def test_control_characters_are_made_visible(text: str, shown: str) -> None:
+    assert visible(text) == shown
+
+
+# Times
+
+
+def test_times_are_the_same_in_the_json_of_every_verb() -> None:
+    said = {
+        "until": 1_800_014_400, "began_at": 1_800_014_400.25, "last_error_at": None,
+        "logs": [{"at": 0.0}], "seconds": 5, "rate": 1.5, "at": "as it is", "ok_at": True,
+        "gone_at": 1e300,
+    }  # fmt: skip
+    assert iso_times(said) == {
+        "until": "2027-01-15T12:00:00.000Z", "began_at": "2027-01-15T12:00:00.250Z",
+        "last_error_at": None, "logs": [{"at": "1970-01-01T00:00:00.000Z"}], "seconds": 5,
+        "rate": 1.5, "at": "as it is", "ok_at": True, "gone_at": "1e+300",
+    }  # fmt: skip
+
+
 # send
+
+
+def test_json_may_be_asked_for_before_or_after_what_is_sent(
+    server: ReportServer, write_config: Callable[..., Path], call: Callable[..., Any]
+) -> None:
+    config = write_config(server.url)
+    for order in (["--json", "metric", "a", "b=1"], ["metric", "a", "b=1", "--json"]):
+        code, out, _ = call("-c", config, "send", *order)
+        assert (code, json.loads(out)) == (0, {"stored": True, "how": "sent"})
+    assert call("-c", config, "send", "metric", "a", "b=1")[1] == ""
 
 
 def test_what_a_script_sends_is_in_the_running_agents_spool_when_it_returns(
@@ -498,6 +597,13 @@ def test_maintenance_says_how_long_and_why_with_the_servers_own_key(
     server.refuse = answering({"server": "n", "kind": "blackout", "until": None, "ended": True})
     code, out, _ = call("-c", config, "blackout", "--end", "--json")
     assert (code, json.loads(out)["ended"]) == (0, True)
+    server.refuse = answering(
+        {"server": "n", "kind": "maintenance", "until": 1_800_014_400, "ended": False}
+    )
+    code, out, _ = call("-c", config, "blackout", "4h", "disk", "--json")
+    assert json.loads(out)["until"] == "2027-01-15T12:00:00.000Z"
+    server.refuse = answering({"server": "n", "kind": "blackout", "until": None, "ended": True})
+    assert call("-c", config, "blackout", "--end")[0] == 0
     assert server.requests[-1]["path"] == SUPPRESSION_PATH + "/end"
 
 
