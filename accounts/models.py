@@ -13,6 +13,8 @@ from django.db.models.functions import Lower
 from django.utils import timezone
 from django_tenants.models import DomainMixin, TenantMixin
 
+from accounts import wording
+
 RESERVED_SLUGS = frozenset(
     {
         "admin",
@@ -247,3 +249,12 @@ class AuditEntry(models.Model):
 
     def __str__(self) -> str:
         return f"{self.verb} {self.subject}"
+
+    @property
+    def done(self) -> str:
+        """What was done, in words."""
+        return wording.done(self.verb)
+
+    @property
+    def details(self) -> str:
+        return wording.details(self.verb, self.data)
