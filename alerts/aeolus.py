@@ -38,16 +38,25 @@ def _counted(tenant: Tenant, rule: Rule, watched: list[Server], at: datetime) ->
     for (server, service), count in events.count_window(tenant.pk, matcher).items():
         counts[server] += count
         loudest[server] = max(loudest.get(server, (0, "")), (count, service))
-    what, words = f"{rule.level or 'log'} event", f" with “{rule.words}”" if rule.words else ""
     return [
         Reading(
             server=server.pk,
             value=float(counts[server.pk]),
             service=rule.service or loudest.get(server.pk, (0, ""))[1] or "logs",
             subject=rule.words or f"{rule.level or 'any'} events",
-            explained=f"{counts[server.pk]} {what}{'s' if counts[server.pk] != 1 else ''}{words}"
-            f" within {span(rule.window)}",
+            explained=_counted_in_words(rule, server, counts[server.pk]),
+            recovered=f"Only {_counted_in_words(rule, server, counts[server.pk])}.".replace(
+                "Only no ", "No "
+            ),
         )
         for server in watched
         if rule.server_id in (None, server.pk) and rule.group_id in (None, server.group_id)
     ]
+
+
+def _counted_in_words(rule: Rule, server: Server, count: int) -> str:
+    """`3 critical log events with “lost” on nova-1 within 5 min`."""
+    level = f"{rule.level} " if rule.level else ""
+    events_ = "log event" if count == 1 else "log events"
+    words = f" with “{rule.words}”" if rule.words else ""
+    return f"{count or 'no'} {level}{events_}{words} on {server.host} within {span(rule.window)}"

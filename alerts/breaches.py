@@ -6,6 +6,7 @@ with what is pending and open, and only the differences are written.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -14,19 +15,25 @@ from datetime import datetime, timedelta
 
 from django.db.models import DateTimeField, ExpressionWrapper, F, Min
 
-from alerts import incidents
+from alerts import incidents, sentences
 from alerts.models import Alert, Pending, Rule, Severity
+from alerts.sentences import Measured, Seen
 from alerts.thresholds import Limits, judge
 from alerts.wording import number, span
+from clouds import services
 from clouds.models import Server
 
 GONE = timedelta(minutes=15)
+#: The measurement in which agents tell of services.
+SERVICES = "service"
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One number that a rule looks at, and whose it is. `explained` goes before the limit.
+    """One number that a rule looks at, and whose it is.
 
+    `explained` says what it means while the rule holds, `recovered` what when it no longer does;
+    without them the words are those of `alerts.sentences`.
     `taken_at` is the time of its newest point: a rule holds from then, not from when it is seen.
     """
 
@@ -36,6 +43,7 @@ class Reading:
     subject: str
     unit: str = ""
     explained: str = ""
+    recovered: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
     taken_at: datetime | None = None
 
@@ -54,17 +62,19 @@ def settle(readings: Mapping[Rule, Iterable[Reading]], at: datetime) -> None:
     """Open, count, raise, lower and resolve what these readings mean at this slot.
 
     A series without a reading stays as it is, for no data is not good news; after GONE it is taken
-    for removed, unless its whole server is silent, in maintenance or in blackout. Call it in a
-    transaction.
+    for removed, unless its whole server is silent, in maintenance or in blackout. A service that
+    its agent was told to watch no more is done with at once. Call it in a transaction.
     """
     rules = list(readings)
     open_alerts = {
         alert.fingerprint: alert
         for alert in Alert.objects.filter(rule__in=rules, resolved_at=None).select_related(
-            "incident", "server"
+            "incident", "server", "rule"
         )
     }
     seen: set[str] = set()
+    hosts = functools.cache(_hosts)
+    given_up = functools.cache(functools.partial(services.given_up, at))
     pending = {one.fingerprint: one for one in Pending.objects.filter(rule__in=rules)}
     counted: list[Alert] = []
     begun: list[Pending] = []
@@ -73,14 +83,23 @@ def settle(readings: Mapping[Rule, Iterable[Reading]], at: datetime) -> None:
         limits = limits_of(rule)
         for reading in found:
             name = fingerprint(rule, reading.server, reading.tags)
-            seen.add(name)
             alert, waiting = open_alerts.get(name), pending.get(name)
             breach = judge(limits, reading.value, is_open=alert is not None)
+            if (
+                breach is not None
+                and rule.measurement == SERVICES
+                and (reading.server, reading.service) in given_up()
+            ):
+                continue  # the last that was said of it is not how it is
+            seen.add(name)
             if breach is None:
                 if waiting is not None:
                     ended.append(waiting.pk)
                 if alert is not None:
-                    incidents.recover(alert, reading.value, at)
+                    said = reading.recovered or sentences.over(
+                        Measured.by(rule), _seen(reading, alert.server.host), at
+                    )
+                    incidents.recover(alert, reading.value, said, at)
                 continue
             if waiting is None:
                 since = min(reading.taken_at or at, at)
@@ -90,9 +109,11 @@ def settle(readings: Mapping[Rule, Iterable[Reading]], at: datetime) -> None:
                 alert.count += 1
                 alert.value, alert.limit, alert.breached_at = reading.value, breach.limit, at
                 counted.append(alert)
-                incidents.note_severity(
-                    alert, Severity(breach.severity), at, _explain(rule, reading, breach.limit)
-                )
+                if alert.severity != breach.severity:
+                    said = _explain(
+                        rule, reading, breach.limit, alert.server.host, waiting.since, at
+                    )
+                    incidents.note_severity(alert, Severity(breach.severity), at, said)
             elif at - waiting.since >= rule.hold:
                 incidents.open_or_count(
                     incidents.Found(
@@ -105,13 +126,30 @@ def settle(readings: Mapping[Rule, Iterable[Reading]], at: datetime) -> None:
                         service=reading.service,
                         subject=reading.subject,
                         unit=reading.unit,
-                        text=_explain(rule, reading, breach.limit),
+                        text=_explain(
+                            rule,
+                            reading,
+                            breach.limit,
+                            hosts()[reading.server],
+                            waiting.since,
+                            at,
+                        ),
                         held_since=waiting.since,
+                        title=_title(rule, reading),
                     ),
                     at,
                 )
     for alert in open_alerts.values():
-        if alert.fingerprint not in seen and _is_gone(alert, at):
+        if alert.fingerprint in seen:
+            continue
+        if (
+            alert.rule is not None
+            and alert.rule.measurement == SERVICES
+            and (alert.server_id, alert.service) in given_up()
+        ):
+            text = f"The agent of {alert.server.host} does not watch {alert.service} any more."
+            incidents.resolve_alert(alert, at, text)
+        elif _is_gone(alert, at):
             incidents.resolve_alert(alert, at, f"Nothing was measured for {span(GONE)}.")
     ended += [
         one.pk for one in pending.values() if one.fingerprint not in seen and at - one.since > GONE
@@ -132,11 +170,31 @@ def next_to_hold(at: datetime) -> datetime | None:
     return found
 
 
-def _explain(rule: Rule, reading: Reading, limit: float) -> str:
-    """The reading in words, with the limit that it is past; silence has none worth naming."""
-    if rule.kind == Rule.Kind.SILENCE:
+def _hosts() -> dict[int, str]:
+    return dict(Server.objects.values_list("pk", "host"))
+
+
+def _seen(reading: Reading, host: str, since: datetime | None = None) -> Seen:
+    return Seen(
+        host, reading.service, reading.subject, reading.value, reading.unit, reading.tags, since
+    )
+
+
+def _explain(
+    rule: Rule, reading: Reading, limit: float, host: str, since: datetime, at: datetime
+) -> str:
+    """The reading in words; those that count or wait name a limit where it is worth it."""
+    if not reading.explained:
+        return sentences.holds(Measured.by(rule), _seen(reading, host, since), limit, at)
+    if rule.kind == Rule.Kind.SILENCE or limit == 1:
         return reading.explained
-    return f"{reading.explained} (limit {rule.comparison} {number(limit, reading.unit)})".strip()
+    return f"{reading.explained} (limit {number(limit, reading.unit)})"
+
+
+def _title(rule: Rule, reading: Reading) -> str:
+    """What the incident is called: a service's by its state, others as their rule is."""
+    said = sentences.title(Measured.by(rule), reading.service) if not reading.explained else ""
+    return said or rule.name
 
 
 def _is_gone(alert: Alert, at: datetime) -> bool:

@@ -14,7 +14,7 @@ from accounts.models import Tenant
 from alerts import breaches, live
 from alerts.breaches import Reading
 from alerts.models import Alert, Pending, Rule
-from alerts.wording import number, span, subject_of
+from alerts.wording import span, subject_of
 from clouds import servers
 from clouds.models import Server
 from metrics import queries
@@ -75,8 +75,6 @@ def _measured(tenant_id: int, at: datetime, ask: Question) -> list[Reading]:
         tags=dict(ask.tags),
     )
     unit = queries.unit_of(ask.measurement, ask.field, ask.aggregation)
-    label = Rule.Aggregation(ask.aggregation).label
-    what = f"{label} of {ask.measurement} {ask.field} over {span(ask.window)}"
     return [
         Reading(
             server=one.server_id,
@@ -84,7 +82,6 @@ def _measured(tenant_id: int, at: datetime, ask: Question) -> list[Reading]:
             service=dict(one.tags).get("service", "system"),
             subject=subject_of(ask.measurement, ask.field, dict(one.tags)),
             unit=unit,
-            explained=f"{what} is {number(one.value, unit)}",
             tags=dict(one.tags),
             taken_at=datetime.fromtimestamp(one.last / 1000, UTC),
         )
@@ -106,7 +103,8 @@ def _silence(watched: list[Server], heard: dict[int, datetime], at: datetime) ->
                 service="agent",
                 subject="reports",
                 unit="seconds",
-                explained=f"No report for {span(quiet)}{_why(server)}",
+                explained=f"{server.host} has sent no report for {span(quiet)}{_why(server)}",
+                recovered=f"{server.host} reports again.",
             )
         )
     return readings

@@ -8,7 +8,9 @@ from urllib.parse import urlencode
 
 from django.urls import reverse
 
+from alerts.breaches import SERVICES
 from alerts.models import Alert, Rule
+from alerts.sentences import Measured
 from alerts.wording import number, span
 from clouds import queries as clouds
 from metrics import events
@@ -25,18 +27,24 @@ def figures(alerts: list[Alert]) -> list[dict[str, str]]:
         return []
     alert = alerts[0]
     shown = []
-    if alert.value is not None:
+    if alert.rule is not None and _is_state(alert.rule):
+        pass  # its number is 1; the sentence above says what that means
+    elif alert.value is not None:
         late = alert.rule is not None and alert.rule.kind == Rule.Kind.SILENCE
         label = "Overdue" if late else "Last value"
         shown.append({"label": label, "value": number(alert.value, alert.unit), "note": ""})
     if alert.limit is not None and alert.rule is not None:
-        if alert.rule.kind != Rule.Kind.SILENCE:
+        if alert.rule.kind != Rule.Kind.SILENCE and not _is_state(alert.rule):
             limit = f"{alert.rule.comparison} {number(alert.limit, alert.unit)}"
             shown.append({"label": "Limit", "value": limit, "note": alert.severity})
         if alert.rule.hold:
             shown.append({"label": "For at least", "value": span(alert.rule.hold), "note": ""})
     shown.append({"label": "Seen", "value": f"{alert.count} times", "note": ""})
     return shown
+
+
+def _is_state(rule: Rule) -> bool:
+    return rule.kind == Rule.Kind.METRIC and Measured.by(rule).is_state
 
 
 def advice(alerts: list[Alert]) -> list[str]:
@@ -53,12 +61,16 @@ def charts(alerts: list[Alert]) -> list[dict[str, Any]]:
         if rule is None or rule.kind != Rule.Kind.METRIC:
             continue
         query = {"server": alert.server_id, "measurement": rule.measurement, "field": rule.field}
+        title = f"{rule.measurement} {rule.field}"
+        if rule.measurement == SERVICES:
+            query["tag.service"] = alert.service
+            title = f"{alert.service} {rule.field}".replace("_", " ")
         url = f"{reverse('metrics:chart')}?{urlencode(query)}&range=21600"
         found.setdefault(
             url,
             {
                 "id": f"evidence-{len(found)}",
-                "title": f"{rule.measurement} {rule.field}",
+                "title": title,
                 "url": url,
                 "unit": alert.unit or "count",
                 "threshold": alert.limit,

@@ -12,7 +12,6 @@ from django.db.models import F
 from accounts.models import User
 from alerts import dispatch, live
 from alerts.models import Alert, Event, Incident, Rule, Severity
-from alerts.wording import number
 from clouds import servers, suppression
 from sentinel_site.kit.problems import Problem
 
@@ -40,6 +39,7 @@ class Found:
     unit: str
     text: str
     held_since: datetime
+    title: str
 
 
 def open_or_count(found: Found, at: datetime) -> Alert:
@@ -67,7 +67,8 @@ def open_or_count(found: Found, at: datetime) -> Alert:
 
 
 def _open(found: Found, at: datetime) -> Alert:
-    incident = Incident.objects.create(title=found.rule.name, severity=found.severity, opened_at=at)
+    title = found.title[:300]
+    incident = Incident.objects.create(title=title, severity=found.severity, opened_at=at)
     muted = suppression.active_for([found.server], at).get(found.server)
     alert = Alert.objects.create(
         incident=incident,
@@ -125,10 +126,10 @@ def note_severity(alert: Alert, severity: Severity, at: datetime, explained: str
     _changed(alert)
 
 
-def recover(alert: Alert, value: float, at: datetime) -> None:
-    """The rule no longer holds."""
+def recover(alert: Alert, value: float, text: str, at: datetime) -> None:
+    """The rule no longer holds; `text` says so."""
     Alert.objects.filter(pk=alert.pk).update(value=value)
-    resolve_alert(alert, at, f"Back to {number(value, alert.unit)}.")
+    resolve_alert(alert, at, text)
 
 
 def resolve_alert(

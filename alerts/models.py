@@ -15,7 +15,8 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
 
-from alerts import notifiers
+from alerts import notifiers, sentences
+from alerts.sentences import Measured
 from alerts.thresholds import Limits, errors
 from clouds.models import CloudGroup, Server, Suppression
 
@@ -108,6 +109,13 @@ class Rule(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def watches(self) -> str:
+        """The state that a metric rule looks for, in words; empty where it compares amounts."""
+        if self.kind != self.Kind.METRIC:
+            return ""
+        return sentences.title(Measured.by(self), "a service")
 
     @property
     def limits(self) -> list[tuple[str, float]]:

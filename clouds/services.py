@@ -7,11 +7,13 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from django.db import transaction
+from django.db.models import Exists, OuterRef
 
 from clouds.models import Server, Service
 
 NOT_REPORTED = "Its agent does not report it any more."
 FORGET_AFTER = timedelta(days=1)
+GIVEN_UP_AFTER = timedelta(minutes=1)
 
 
 class StateLike(Protocol):
@@ -51,6 +53,26 @@ def note_states(
         for name, row in rows.items():
             if name not in named and row.seen_at <= at:
                 _missing(row, at)
+
+
+def given_up(at: datetime) -> set[tuple[int, str]]:
+    """Server and name of what agents watch no longer, and meant to, in the current schema.
+
+    An agent tells it by naming other services of its server and not this one, for two of its
+    intervals, or for GIVEN_UP_AFTER: a collection that broke off half-way is made up for by then.
+    Of an agent that names none at all, nothing is known.
+    """
+    others = Service.objects.filter(
+        server=OuterRef("server"), seen_at__gte=OuterRef("since")
+    ).exclude(detail=NOT_REPORTED)
+    left = Service.objects.filter(
+        Exists(others), state=Service.State.UNKNOWN, detail=NOT_REPORTED
+    ).values_list("server", "name", "since", "server__interval")
+    return {
+        (server, name)
+        for server, name, since, interval in left
+        if at - since >= max(GIVEN_UP_AFTER, 2 * interval)
+    }
 
 
 def _first(server: Server, state: StateLike, at: datetime) -> None:

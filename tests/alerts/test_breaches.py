@@ -24,7 +24,7 @@ def read(rule, server, value, at, **tags):
         service="system",
         subject=tags.get("mount", "cpu percent"),
         unit="percent",
-        explained=f"It is {value}",
+        explained=f"It is <{value}>",
         tags=tags,
     )
     with transaction.atomic():
@@ -196,6 +196,7 @@ def test_two_evaluations_that_overlap_open_one_alert(server):
         unit="percent",
         text="",
         held_since=NOON,
+        title="Busy",
     )
     first = incidents.open_or_count(found, NOON)
     second = incidents.open_or_count(found, NOON)

@@ -58,7 +58,7 @@ def test_opening_and_resolving_are_told_once_each(breach, recorder):
     breach(10, NOON + MINUTE)
     dispatch.deliver_due(NOON + MINUTE)
     assert [message.transition.split(":")[0] for message in recorder.sent] == ["opened", "resolved"]
-    assert recorder.sent[0].text == "It is 90 (limit > 60.0 %)"
+    assert recorder.sent[0].text == "It is <90> (limit 60.0 %)"
     assert recorder.sent[0].link.endswith(f"/o/acme/incidents/{Incident.objects.get().pk}/")
     assert recorder.sent[1].is_resolved
 
@@ -167,10 +167,10 @@ def test_mail_names_what_is_wrong_and_can_be_recognized_when_it_comes_twice(brea
     assert message.to == ["alice@acme.example"]
     assert str(row.key) in message.extra_headers["Message-ID"]
     assert message.extra_headers["X-Idempotency-Key"] == str(row.key)
-    assert "It is 90 (limit > 60.0 %)" in message.body
+    assert "It is <90> (limit 60.0 %)" in message.body
     assert "/o/acme/incidents/" in message.body
     html = message.alternatives[0][0]
-    assert "&gt; 60.0 %" in html
+    assert "It is &lt;90&gt; (limit 60.0 %)" in html
 
 
 def test_names_from_a_host_cannot_inject_mail_headers(acme):

@@ -80,7 +80,7 @@ def test_a_metric_rule_opens_and_resolves_over_stored_points(acme, rules):
     assert alert.opened_at == NOW + 20 * SECOND
     assert (alert.server.host, alert.value, alert.unit) == ("nova-1", 95, "percent")
     said = alert.incident.event_set.get().text
-    assert said == "Average of cpu percent over 20 s is 95.0 % (limit > 60.0 %)"
+    assert said == ("The processors of nova-1 are 95.0 % busy, averaged over 20 s (limit 60.0 %)")
     for seconds in (30, 40, 50):
         send(acme, NOW + seconds * SECOND, cpu(5))
         evaluation.evaluate(NOW + seconds * SECOND)
@@ -167,7 +167,7 @@ def test_silence_is_one_alert_and_ends_with_the_next_report(acme, rules):
     alert = Alert.objects.get()
     assert (alert.service, alert.subject, alert.severity) == ("agent", "reports", "critical")
     assert alert.server.status == Server.Status.SILENT
-    assert "No report for 1 min 5 s" in alert.incident.event_set.first().text
+    assert "nova-1 has sent no report for 1 min 5 s" in alert.incident.event_set.first().text
     send(acme, NOW + 80 * SECOND, cpu(1))
     evaluation.evaluate(NOW + 85 * SECOND)
     alert.refresh_from_db()
@@ -229,6 +229,46 @@ def test_a_service_that_is_gone_is_an_alert_until_it_is_back(acme):
         alert = Alert.objects.get()
         assert (alert.service, alert.severity) == ("nova-api", "error")
         assert (alert.resolved_at is None) == bool(gone)
+    assert alert.incident.title == "nova-api is down"
+    opened, resolved = alert.incident.event_set.order_by("pk").values_list("text", flat=True)
+    assert opened == f"nova-api is down on nova-1 since {NOW:%H:%M} UTC (nova)"
+    assert resolved == "nova-api is up again on nova-1 (nova)."
+
+
+def test_the_page_and_the_api_say_what_the_mail_says(acme, alice, client):
+    down = point("service", {"up": 0, "down": 1}, service="nova-api", project="nova")
+    send(acme, NOW, down)
+    evaluation.evaluate(NOW)
+    incident = Incident.objects.get()
+    said = f"nova-api is down on nova-1 since {NOW:%H:%M} UTC (nova)"
+    client.force_login(alice)
+    for path in (f"incidents/{incident.pk}/", "incidents/", f"api/v1/incidents/{incident.pk}/"):
+        shown = client.get(f"/o/acme/{path}").content.decode()
+        assert said in shown
+        assert "service down" not in shown
+        assert "Last value" not in shown
+
+
+@pytest.mark.parametrize("others", [True, False])
+def test_a_service_that_its_agent_was_told_to_watch_no_more_is_no_alert_any_more(acme, others):
+    api = State(name="nova-api", project="nova", state="down", workers=0)
+    keystone = State(name="keystone", project="keystone", state="up", workers=1)
+    down = point("service", {"up": 0, "down": 1}, service="nova-api", project="nova")
+    own = point("agent", {"cpu_percent": 1})
+    send(acme, NOW, down, own, services=[api, keystone])
+    evaluation.evaluate(NOW)
+    assert Alert.objects.get().resolved_at is None
+    for seconds in (10, 40, 100):
+        at = NOW + seconds * SECOND
+        send(acme, at, own, services=[keystone] if others else [])
+        evaluation.evaluate(at)
+        alert = Alert.objects.get()
+        assert (alert.resolved_at is not None) == (others and seconds == 100)
+    if others:
+        evaluation.evaluate(at + 10 * SECOND)
+        assert Alert.objects.get().incident.event_set.last().text == (
+            "The agent of nova-1 does not watch nova-api any more."
+        ), "and it does not open again while the last point lies in the rule's window"
 
 
 def test_an_evaluation_asks_no_more_questions_for_many_servers_than_for_one(acme):

@@ -72,7 +72,7 @@ def test_pages_of_incidents_show_what_happened(incident, bob, client):
     assert "nova-1" in page
     assert "Busy" in page
     detail = client.get(f"/o/acme/incidents/{incident.pk}/").content.decode()
-    assert "It is 90 (limit &gt; 60.0 %)" in detail
+    assert "It is &lt;90&gt; (limit 60.0 %)" in detail
     for fragment in ("incident", "timeline"):
         alone = client.get(f"/o/acme/incidents/{incident.pk}/?fragment={fragment}")
         assert "<html" not in alone.content.decode()
