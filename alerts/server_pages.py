@@ -25,12 +25,13 @@ from alerts.models import Alert, Severity
 from clouds import queries as clouds
 from clouds import suppression
 from clouds.models import Server
-from metrics import agents
+from metrics import agents, custom
 from metrics import queries as metrics
+from metrics.batch import Tags
 from metrics.views import search_context
 from sentinel_site.kit.fragments import fragment
 from sentinel_site.kit.problems import NotFound
-from sentinel_site.kit.templatetags.ui import bytes_
+from sentinel_site.kit.templatetags.ui import bytes_, measured
 
 TABS = ("overview", "alerts", "vitals", "services", "logs", "agent")
 RANGES = (3600, 21_600, 86_400, 604_800, 2_592_000)
@@ -259,6 +260,7 @@ def server(request: TenantRequest, pk: int) -> HttpResponse:
         alerts="alerts/_alerts.html",
         agent="clouds/_agent.html",
         settings="clouds/_agent_settings.html",
+        custom="clouds/_custom.html",
     )
     if template == "clouds/_vitals.html":
         context |= {"now": _now(request.tenant.pk, row)}
@@ -267,12 +269,15 @@ def server(request: TenantRequest, pk: int) -> HttpResponse:
     elif tab == "alerts":
         context |= {"alerts": queries.alerts_of(pk, 200), "no_server": True}
     elif tab == "vitals":
-        context |= {"vitals": _lanes(row, span, VITALS)}
+        context |= {
+            "vitals": _lanes(row, span, VITALS),
+            "custom": _custom(request.tenant.pk, row, span),
+        }
     elif tab == "services":
         context |= {"numbers": agents.of_services(request.tenant.pk, pk)}
     elif tab == "agent":
         context |= {
-            "agent": agents.health(request.tenant.pk, pk),
+            "agent": agents.health(request.tenant.pk, pk, row.specs),
             "offered": agents.offered(row.agent_version),
             "settings": getattr(row, "agent_settings", None),
             "applied": row.specs.get("settings") or {},
@@ -387,6 +392,26 @@ def _lanes(
     ]
 
 
+def _custom(tenant_id: int, row: Server, span: int) -> dict[str, Any]:
+    """What scripts and plugins brought, as lanes; those that bring words have no chart."""
+    found = custom.of_server(tenant_id, row.pk, timezone.now())
+    drawn = [one for one in found.shown if not one.word]
+    lanes = [
+        {
+            "id": one.id,
+            "title": one.title,
+            "whose": one.whose,
+            "value": one.word or measured(one.value, one.unit),
+            "at": one.at,
+            "url": "" if one.word else _chart_url(row, one.measurement, one.field, span, one.tags),
+            "unit": one.unit,
+            "last": one in drawn[-1:],
+        }
+        for one in found.shown
+    ]
+    return {"lanes": lanes, "more": found.more}
+
+
 def _spans(alerts: list[Alert], start: datetime, end: datetime) -> list[dict[str, Any]]:
     """Alerts as bars on a lane 1000 wide; overlapping ones in up to three rows."""
     width = (end - start).total_seconds()
@@ -410,8 +435,13 @@ def _spans(alerts: list[Alert], start: datetime, end: datetime) -> list[dict[str
     return found
 
 
-def _chart_url(row: Server, measurement: str, fields: str, span: int) -> str:
+def _chart_url(
+    row: Server, measurement: str, fields: str, span: int, only: Tags | None = None
+) -> str:
+    """Of all series of that name, or of the one that has just these tags."""
     query = {"server": row.pk, "measurement": measurement, "field": fields, "range": span}
+    if only is not None:
+        query |= {"exact": 1, **{f"tag.{name}": text for name, text in only}}
     return f"{reverse('metrics:chart')}?{urlencode(query)}"
 
 

@@ -42,11 +42,14 @@ def chart(request: TenantRequest) -> HttpResponse:
     """Series of one server as JSON: `?server=&measurement=&field=&range=&agg=&points=`.
 
     `field` may be given several times; tags as `tag.<name>=<value>`; `range` is seconds or 6h, 7d.
+    With `exact=1` a series must have just those tags, and one field is taken as it is written.
     """
     asked = request.GET
     server = fetch(request, Server, pk=_server_id(asked.get("server", "")))
     measurement = asked.get("measurement", "")[: wire.MAX_NAME]
-    fields = [name for text in asked.getlist("field") for name in text.split(",") if name]
+    exact = asked.get("exact") == "1"
+    given = asked.getlist("field")
+    fields = [name for text in given for name in ([text] if exact else text.split(",")) if name]
     agg = asked.get("agg", "")
     if not measurement or not fields:
         raise NotAChart("Name a measurement and a field.")
@@ -69,6 +72,8 @@ def chart(request: TenantRequest) -> HttpResponse:
         points=_number(asked.get("points", ""), 300),
         agg=agg,
     )
+    if exact:
+        drawn = replace(drawn, series=[one for one in drawn.series if one.tags == tags])
     return JsonResponse(drawn.to_json())
 
 

@@ -6,7 +6,7 @@
    data-unit                 percent | bytes | bytes_per_second | seconds | count
    data-axis                 draws the time axis
    data-sync="server"        one cursor and one zoom with the others of that name
-   data-figure="#id"         shows the value there: under the cursor, else data-rest="average|last|sum|max"
+   data-figure="#id"         shows the value there: under the cursor, else data-rest="average|last|sum|max|kept" (what the page wrote there)
    data-threshold="90"       a dashed line
    data-click="<url>?start={start}&end={end}&level={level}"    where a click on a bar leads
    <details data-table-for="cpu memory">    the same numbers as a table
@@ -111,7 +111,6 @@ class Chart {
     this.element = element;
     this.options = element.dataset;
     this.bars = this.options.chart === "bars";
-    this.figure = this.options.figure ? document.querySelector(this.options.figure) : null;
     this.plot = null;
     this.loading = null;
     element.dataset.state = "loading";
@@ -123,6 +122,11 @@ class Chart {
     element.addEventListener("blur", () => this.rest());
     new ResizeObserver(() => this.resize()).observe(element);
     this.load();
+  }
+
+  /* Asked for anew each time: what surrounds a chart may be swapped while the chart stays. */
+  get figure() {
+    return this.options.figure ? document.querySelector(this.options.figure) : null;
   }
 
   async load() {
@@ -228,7 +232,7 @@ class Chart {
         drag: { x: true, y: false },
         sync: this.options.sync ? { key: this.options.sync } : undefined,
       },
-      scales: { x: { time: true }, y: { range: (plot, low_, high) => this.range(high) } },
+      scales: { x: { time: true }, y: { range: (plot, low, high) => this.range(low, high) } },
       axes: [
         {
           show: axis, size: 26, font, stroke: this.ink.axis, grid: { show: false }, ticks: { show: false }, gap: 6, space: 64,
@@ -236,7 +240,7 @@ class Chart {
         },
         {
           show: !low, size: LEFT, font, stroke: this.ink.axis, gap: 6, ticks: { show: false },
-          grid: { stroke: this.ink.grid, width: 1 }, splits: (plot, index, low_, high) => this.splits(high),
+          grid: { stroke: this.ink.grid, width: 1 }, splits: (plot, index, bottom, high) => this.splits(bottom, high),
           values: (plot, splits) => splits.map((value) => (this.unit === "percent" ? `${value}` : words(value, this.unit))),
         },
       ],
@@ -280,21 +284,23 @@ class Chart {
     return this.data[0].map((time, at) => this.data.slice(1).reduce((sum, values) => sum + (values[at] || 0), 0));
   }
 
-  range(high) {
+  /* From 0; from below it only where a script measures what can be negative. */
+  range(low, high) {
     if (this.unit === "percent") return [0, 100];
     const top = this.bars ? Math.max(...this.totals()) : Math.max(high || 0, Number(this.options.threshold) || 0);
-    return [0, top > 0 ? top * 1.1 : 1];
+    const bottom = this.bars ? 0 : Math.min(low || 0, 0) * 1.1;
+    return [bottom, top > 0 ? top * 1.1 : bottom < 0 ? 0 : 1];
   }
 
-  splits(high) {
+  splits(low, high) {
     if (this.unit === "percent") return [0, 50, 100];
-    const base = this.unit === "bytes" ? 1024 ** Math.floor(Math.log(Math.max(high, 1)) / Math.log(1024)) : 1;
-    const rough = high / base / 3;
+    const base = this.unit === "bytes" ? 1024 ** Math.floor(Math.log(Math.max(high, -low, 1)) / Math.log(1024)) : 1;
+    const rough = (high - low) / base / 3;
     const power = 10 ** Math.floor(Math.log10(rough));
     const whole = [1, 2, 2.5, 5, 10].map((factor) => factor * power).find((nice) => nice >= rough) || rough;
     const step = (this.bars ? Math.max(1, Math.ceil(whole)) : whole) * base;
     const found = [];
-    for (let at = 0; at <= high; at += step) found.push(at);
+    for (let at = Math.ceil(low / step) * step; at <= high; at += step) found.push(at);
     return found;
   }
 
@@ -423,6 +429,10 @@ class Chart {
 
   rest() {
     if (!this.figure || !this.json) return;
+    if (this.options.rest === "kept") {
+      this.restore();
+      return;
+    }
     const how = this.options.rest || (this.bars ? "sum" : "average");
     const all = this.bars ? (this.data ? this.totals() : []) : this.series[0]?.values || [];
     const known = all.filter((value) => value !== null && value !== undefined);
@@ -433,7 +443,18 @@ class Chart {
     else this.write(mean(known), this.options.peak === undefined || most === null ? "" : `peak ${measured(most, this.unit)[0]}`);
   }
 
+  /* The figure that came with the page: the newest value, however long ago that was. */
+  restore() {
+    const { kept } = this.figure.dataset;
+    if (kept === undefined) return;
+    this.figure.firstChild.textContent = kept;
+    this.figure.querySelector("small").textContent = "";
+    const line = this.figure.querySelector(".note");
+    if (line) line.textContent = "";
+  }
+
   write(value, note) {
+    if (this.options.rest === "kept") this.figure.dataset.kept ??= this.figure.firstChild.textContent;
     const [amount, unit] = measured(value, this.unit);
     this.figure.firstChild.textContent = `${amount} `;
     const short = this.unit === "percent" || !note;

@@ -286,6 +286,26 @@ def test_a_search_while_typing_ends_with_the_last_words_and_is_in_the_address(si
     assert "warning" in address["level"]
 
 
+def test_the_chart_of_a_script_stays_while_its_newest_value_changes(site: Site) -> None:
+    site.open("server-vitals")
+    figure, plot = site.page.locator("#fig-c-1"), site.page.locator("#c-1")
+    canvas = plot.locator("canvas")
+    expect(figure).to_have_text("41 s")
+    expect(canvas).to_have_count(1)
+    canvas.evaluate("canvas => { canvas.dataset.mine = 'yes'; }")
+    site.answers["fragment=custom"] = draw("custom").replace("41 s", "57 s")
+    site.hint("points")
+    expect(figure).to_have_text("57 s")
+    expect(canvas).to_have_attribute("data-mine", "yes")
+    plot.scroll_into_view_if_needed()
+    plot.focus()
+    site.page.keyboard.press("ArrowLeft")
+    expect(figure).to_contain_text("23")
+    plot.blur()
+    expect(figure).to_have_text("57 s")
+    assert not site.errors
+
+
 def test_a_chart_says_its_average_and_the_value_under_the_cursor(site: Site) -> None:
     site.open("server")
     figure = site.page.locator("#fig-cpu")

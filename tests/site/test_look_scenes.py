@@ -432,6 +432,31 @@ SERVER = {
         ],
     ),
     "offered": "2.1.0",
+    "custom": {
+        "lanes": [
+            {
+                "id": "c-1",
+                "title": "backup seconds",
+                "whose": [("target", "s3")],
+                "value": "41 s",
+                "at": NOW - 3 * MINUTE,
+                "url": "/chart/backup",
+                "unit": "seconds",
+                "last": True,
+            },
+            {
+                "id": "c-2",
+                "title": "status",
+                "whose": [("plugin", "docker"), ("row", "neo4j")],
+                "value": "running",
+                "at": NOW,
+                "url": "",
+                "unit": "count",
+                "last": False,
+            },
+        ],
+        "more": 3,
+    },
     "vitals": [
         {"id": "v-cpu", "title": "CPU", "url": "/chart/cpu", "unit": "percent", "threshold": 90},
         {
@@ -633,6 +658,7 @@ SCENES: dict[str, tuple[str, str, dict[str, Any]]] = {
     ),
     "server-alerts": ("clouds/server.html", "clouds:server", {**SERVER, "tab": "alerts"}),
     "server-vitals": ("clouds/server.html", "clouds:server", {**SERVER, "tab": "vitals"}),
+    "custom": ("clouds/_custom.html", "clouds:server", {**SERVER, "tab": "vitals"}),
     "server-services": ("clouds/server.html", "clouds:server", {**SERVER, "tab": "services"}),
     "server-agent": ("clouds/server.html", "clouds:server", {**SERVER, "tab": "agent"}),
     "server-logs": ("clouds/server.html", "clouds:server", {**SERVER, **LOGS, "tab": "logs"}),
