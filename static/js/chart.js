@@ -119,7 +119,10 @@ class Chart {
     element.setAttribute("aria-label", this.options.label || "Chart");
     element.addEventListener("refresh", () => this.load());
     element.addEventListener("keydown", (event) => this.step(event));
-    element.addEventListener("blur", () => this.rest());
+    element.addEventListener("blur", () => {
+      this.plot?.setCursor({ left: -10, top: -10 }); // or the next values would put it back
+      this.rest();
+    });
     new ResizeObserver(() => this.resize()).observe(element);
     this.load();
   }
