@@ -16,7 +16,7 @@ import sys
 from typing import Any, Mapping, Pattern
 from urllib.parse import quote, unquote, urlsplit
 
-from agent_client import original, packs
+from agent_client import original, packs, plugin_modules
 from agent_client.logformats import FORMATS
 from agent_client.packs import Packs
 from agent_client.plugins.limits import Limits
@@ -194,6 +194,11 @@ class Config:
     def limits_of(self, module: str) -> Limits:
         """What the plugins of this module may use."""
         return self.plugin_limits.get(module) or self.plugin_limits.get("") or Limits()
+
+    def settings_of(self, module: str) -> dict[str, Any]:
+        """What the plugins of this module are told: their own files, nobody else's."""
+        own = plugin_modules.config_names(module).union(self.limits_of(module).config)
+        return {name: said for name, said in self.plugin_settings.items() if name in own}
 
 
 def file_used(path: str | None, environ: Mapping[str, str]) -> str:
@@ -633,6 +638,7 @@ def _limits(title: str, values: Mapping[str, Any], otherwise: Limits) -> Limits:
     limits = Limits(
         user=table.text("user", otherwise.user),
         groups=table.words("groups") or otherwise.groups,
+        config=table.words("config") or otherwise.config,
         memory=table.size("memory", str(otherwise.memory)),
         cpu=_percent(table, "cpu", otherwise.cpu),
         files=table.size("files", str(otherwise.files)),

@@ -16,7 +16,7 @@ STOCK_MODULES = ("sentinella.metrics", "sentinella.openstack_logs")
 
 _KNOWN = {
     "api_url", "account_key", "log_file", "log_level", "log_format", "plugins_conf_dir",
-    "openstack_services", "openstack_credentials", "plugins", "proxy",
+    "openstack_services", "openstack_credentials", "plugins", "proxy", "plugin_limits",
 }  # fmt: skip
 
 
@@ -63,7 +63,8 @@ def translated(text: str, path: str, warnings: list[str]) -> dict[str, Any]:
             for module, functions in _table(said, "plugins").items()
             if module not in STOCK_MODULES
         },
-        "plugin_limits": {"network": True},  # which the original's plugins have always had
+        # The network they have always had there; the rest is no setting of the original.
+        "plugin_limits": {"network": True, **_table(said, "plugin_limits")},
     }
 
 

@@ -23,7 +23,7 @@ def examine(config: Config, environ: Mapping[str, str], now: Callable[[], float]
         *host.configured(config),
         *as_user(user, lambda: [*host.files(config, user), *host.logs(config, user)]),
         *host.agent(config, pid, now()),
-        *host.plugins(config),
+        *host.plugins(config, user),
         *host.spool(config),
         *host.time_zone(environ),
         *way.server(config, now),

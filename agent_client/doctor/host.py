@@ -259,7 +259,7 @@ def agent(config: Config, pid: int | None, now: float) -> Iterator[Finding]:
             )
 
 
-def plugins(config: Config) -> Iterator[Finding]:
+def plugins(config: Config, user: User) -> Iterator[Finding]:
     """Whether each plugin is there and runs, and what of its confinement does not hold."""
     fared = {one.get("name"): one for one in _status(config).get("plugins", [])}
     for module, functions in config.plugins.items():
@@ -269,6 +269,11 @@ def plugins(config: Config) -> Iterator[Finding]:
                 f"there is no module {module} below {', '.join(config.plugin_paths)}",
                 f"put it there, or sentinella disable {module}={','.join(functions)}",
             )
+            continue
+        unsafe = plugin_modules.unsafe(module, config.plugin_paths, user.uid, user.gid)
+        if unsafe:
+            said, _, mend = unsafe.rpartition(": ")
+            yield problem("plugins", f"{module} is not run: {said}", mend)
             continue
         for function in functions:
             state = fared.get(f"{module}.{function}", {})

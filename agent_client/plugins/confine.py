@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
+import errno
 import grp
 import os
 import platform
@@ -17,7 +18,8 @@ import signal
 import sys
 from typing import Callable, Sequence
 
-from agent_client.plugins.limits import Limits
+from agent_client.plugins import ending, seccomp
+from agent_client.plugins.limits import FALLBACK, Limits, user_of
 
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
@@ -48,6 +50,10 @@ READABLE = (
 _WRITABLE = ("/dev/null",)
 
 
+class Refused(Exception):
+    """The plugin does not run at all; the text says why, and what to do."""
+
+
 @dataclasses.dataclass
 class Enforced:
     """What holds for this process, and what could not be enforced, with the reason."""
@@ -65,23 +71,39 @@ class Enforced:
 
 
 def confine(limits: Limits, readable: Sequence[str]) -> Enforced:
-    """Give up, for good, what this plugin is not to have. Says what holds and what does not."""
+    """Give up, for good, what this plugin is not to have. Says what holds and what does not.
+
+    Raises Refused where it would be root and the configuration does not say so.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     done = Enforced()
-    isolated = False
-    if not limits.network:
-        before = len(done.holds)
+    agents = os.geteuid()
+    deny_net = not limits.network
+    if deny_net:
         done.attempt("network", lambda: _leave_network(libc))
-        isolated = len(done.holds) > before
+        deny_net = not done.holds
     done.attempt("resources", lambda: _limit_resources(limits))
-    done.attempt("user", lambda: _become(limits))
+    done.attempt("user", lambda: _become(limits, done))
+    if os.geteuid() == 0 and not _may_be_root(limits):
+        raise Refused(
+            "is not run: it would be root. Make its user (useradd --system sentinella-plugin) and"
+            ' leave the agent CAP_SETUID and CAP_SETGID, or say user = "root" below [plugin_limits]'
+        )
+    if not os.access(os.__file__, os.R_OK):
+        raise Refused(
+            f"is not run: its user {_own_name()} cannot read Python in {sys.prefix}. Install the"
+            " agent where everybody may read, or name another user below [plugin_limits]"
+        )
+    shared = agents == os.geteuid() or _own_name() == FALLBACK
+    done.attempt("processes", lambda: _limit_processes(limits, shared))
     done.attempt("capabilities", lambda: _drop_capabilities(libc))
     _call(libc, libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     _call(libc, libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
-    deny_net = not limits.network and not isolated
     done.attempt("files", lambda: _landlock(libc, limits, readable, deny_net, done))
-    if deny_net and any(one.startswith("network: no TCP") for one in done.holds):
-        done.missing = [one for one in done.missing if not one.startswith("network: ")]
+    if deny_net:
+        done.attempt("network", lambda: seccomp.no_internet(libc))
+        if any(one.startswith("network: no") for one in done.holds):
+            done.missing = [one for one in done.missing if not one.startswith("network: ")]
     return done
 
 
@@ -103,39 +125,91 @@ def _limit_resources(limits: Limits) -> str:
     wanted = {
         resource.RLIMIT_AS: limits.memory,
         resource.RLIMIT_NOFILE: limits.files,
-        resource.RLIMIT_NPROC: limits.processes,
         resource.RLIMIT_CORE: 0,
     }
     for what, value in wanted.items():
-        _, hard = resource.getrlimit(what)
-        most = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(what, (most, most))
+        _limit(what, value)
     os.nice(5)
     with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
         file.write("1000")  # where memory ends, a plugin goes before the agent
-    return (
-        f"memory {limits.memory // 1024**2} MiB, {limits.files} files, {limits.processes} processes"
-    )
+    return f"memory {limits.memory // 1024**2} MiB, {limits.files} files"
 
 
-def _become(limits: Limits) -> str:
-    """The plugins' user. Raises where there is none, or this process may not change its user."""
+def _limit(what: int, value: int) -> None:
+    _, hard = resource.getrlimit(what)
+    most = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(what, (most, most))
+
+
+def _limit_processes(limits: Limits, shared: bool) -> str:
+    """The kernel counts all tasks of a user. Where those are others', too, what runs is free."""
+    if os.geteuid() == 0:
+        raise ValueError("the kernel does not limit root's")
+    others = _tasks_of(os.geteuid()) if shared else 0
+    _limit(resource.RLIMIT_NPROC, limits.processes + others)
+    return f"{limits.processes} of that user"
+
+
+def _own_name() -> str:
     try:
-        user = pwd.getpwnam(limits.user)
+        return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
-        raise ValueError(f"there is no user {limits.user}; it runs as the agent's") from None
-    if os.geteuid() == user.pw_uid:
-        return limits.user
+        return str(os.geteuid())
+
+
+def _tasks_of(user: int) -> int:
+    """How many threads run as this user."""
+    count = 0
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
+                said = dict(line.split(":", 1) for line in file if ":" in line)
+            if int(said["Uid"].split()[0]) == user:
+                count += int(said["Threads"])
+        except (OSError, KeyError):  # gone meanwhile
+            continue
+    return count
+
+
+def _become(limits: Limits, done: Enforced) -> str:
+    """The plugins' user, or nobody. Raises where this process may not change its user."""
+    user, lacks = user_of(limits)
+    if user is None:
+        raise ValueError(f"{lacks}; it runs as the agent's user")
     groups = [user.pw_gid]
     for name in limits.groups:
         try:
             groups.append(grp.getgrnam(name).gr_gid)
         except KeyError:
-            raise ValueError(f"there is no group {name}; it runs as the agent's user") from None
-    os.setgroups(groups)
-    os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)
-    os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
-    return limits.user
+            done.missing.append(f"user: there is no group {name}")
+    try:
+        _set_groups(groups, done)
+        os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)
+        os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
+    except PermissionError:
+        if os.geteuid() == user.pw_uid and not lacks:
+            return user.pw_name
+        why = lacks or "to change it needs CAP_SETUID and CAP_SETGID"
+        raise ValueError(f"{why}; it runs as the agent's user") from None
+    if lacks:
+        done.missing.append(f"user: {lacks}; it runs as {user.pw_name}")
+    return user.pw_name
+
+
+def _may_be_root(limits: Limits) -> bool:
+    user, _ = user_of(limits)
+    return user is not None and user.pw_uid == 0
+
+
+def _set_groups(groups: list[int], done: Enforced) -> None:
+    """The user's groups, and one by which all that this process starts is found again."""
+    try:
+        os.setgroups([*groups, ending.group_of(os.getpid())])
+    except OSError as error:
+        done.missing.append("processes: one that leaves its session may outlive the plugin")
+        if error.errno != errno.EINVAL:  # a namespace of users without that number
+            raise
+        os.setgroups(groups)
 
 
 def _drop_capabilities(libc: ctypes.CDLL) -> str:

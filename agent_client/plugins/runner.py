@@ -18,15 +18,15 @@ import threading
 import time
 import traceback
 import types
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Dict, Mapping
 
 from agent_client import plugin_modules
 from agent_client.plugins import trollius
-from agent_client.plugins.confine import confine, interpreter_paths
+from agent_client.plugins.confine import Refused, confine, interpreter_paths
 from agent_client.plugins.limits import Limits
 
-#: Exit codes that the supervisor tells apart: the module or function is not there; it raised.
-NOT_THERE, RAISED = 3, 4
+#: Exit codes: the module or function is not there; it raised; it may not run here.
+NOT_THERE, RAISED, REFUSED = 3, 4, 5
 _SIGN_EVERY = 5.0
 _LONGEST_LINE = 4 * 1024 * 1024
 
@@ -133,14 +133,27 @@ class LoopEvent:
         self._set = False
 
 
+class Settings(Dict[str, Any]):
+    """`agent.config`: the plugin's own files of conf.d, by name without `.conf`."""
+
+    def __init__(self, module: str, said: Mapping[str, Any]) -> None:
+        super().__init__(said)
+        self._module = module
+
+    def __missing__(self, name: str) -> Any:
+        raise KeyError(
+            f"{name}: no file {name}.conf that is {self._module}'s; one of another name is its own"
+            f' by config = ["{name}"] below [plugin_limits."{self._module}"]'
+        )
+
+
 class Agent:
     """What a plugin is handed: the original's contract."""
 
     def __init__(self, channel: Channel, told: Mapping[str, Any], run_event: Any) -> None:
         self._channel = channel
         self.run_event = run_event
-        #: Every file of conf.d, by name without `.conf`.
-        self.config: dict[str, Any] = dict(told.get("config", {}))
+        self.config = Settings(told.get("module", ""), told.get("config", {}))
         self.api_url: str = told.get("api_url", "")
         self.proxy: dict[str, str] = {}
         self.processes: list[str] = []
@@ -262,7 +275,11 @@ def main() -> int:
     paths = list(told["paths"])
     limits = Limits(**{name: _plain(value) for name, value in told["limits"].items()})
     here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    done = confine(limits, [*paths, here, *interpreter_paths()])
+    try:
+        done = confine(limits, [*paths, here, *interpreter_paths()])
+    except Refused as error:
+        channel.say({"failed": str(error)})
+        return REFUSED
     channel.say({"hello": {"holds": done.holds, "missing": done.missing}})
     threading.Thread(target=channel.listen, name="channel", daemon=True).start()
     try:

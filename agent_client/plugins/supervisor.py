@@ -11,7 +11,6 @@ import dataclasses
 import json
 import logging
 import os
-import pwd
 import selectors
 import signal
 import socket
@@ -22,27 +21,35 @@ import time
 from typing import Any, Callable, Mapping, Sequence
 
 import agent_client
+from agent_client import plugin_modules
 from agent_client.config import Config
 from agent_client.logreader import Entry
-from agent_client.plugins import pushes
-from agent_client.plugins.limits import Limits
+from agent_client.plugins import ending, pushes
+from agent_client.plugins.limits import Limits, user_of
 from agent_client.wire import Point
 
 log = logging.getLogger("sentinella.plugins")
 
 _LOOK_EVERY = 1.0
 _LONGEST_LINE = 4 * 1024 * 1024
+#: What may be pushed in a minute, in lines and in bytes.
 _LINES_A_MINUTE = 600
-#: From so many lines a minute on it is ended: reading them costs the agent, too.
+_BYTES_A_MINUTE = 8 * 1024 * 1024
+#: From so much a minute on it is ended, for reading it costs the agent, too: so many lines and
+#: pieces of lines, and so many bytes.
 _FLOOD = 20 * _LINES_A_MINUTE
+_FLOOD_BYTES = 4 * _BYTES_A_MINUTE
+#: How often a second its standard error is read; a plugin that writes faster waits.
+_ERROR_READS = 50
 _BACK_OFF_FROM, _BACK_OFF_TO = 1.0, 300.0
 #: A life this long ends the back-off: what dies afterwards is started at once.
 _HEALTHY_AFTER = 600.0
 _STOP_SECONDS = 1.0
 #: Processor time that a plugin may use ahead of its share, in seconds.
 _CPU_AHEAD = 60.0
-_TICKS = os.sysconf("SC_CLK_TCK")
 _ERRORS_KEPT = 4096
+#: How many lines of what confines it are kept.
+_TEXTS_KEPT = 20
 
 
 @dataclasses.dataclass
@@ -76,13 +83,21 @@ class PluginState:
 class _Plugin:
     """One function with its process, while it has one."""
 
-    def __init__(self, module: str, function: str, limits: Limits) -> None:
+    def __init__(
+        self, module: str, function: str, limits: Limits, settings: Mapping[str, Any]
+    ) -> None:
         self.module, self.function, self.limits = module, function, limits
+        self.settings = settings
+        #: Keys and names of other plugins, under which this one may not push.
+        self.foreign: frozenset[str] = frozenset()
         self.state = PluginState(f"{module}.{function}")
         self.process: subprocess.Popen[bytes] | None = None
         self.socket: socket.socket | None = None
-        self.pending = b""
+        self.pending = bytearray()
         self.errors = b""
+        self.error_reads = 0
+        self.greeted = False
+        self.warned: set[str] = set()
         self.failed = ""
         self.told = ""
         self.hung = False
@@ -93,7 +108,7 @@ class _Plugin:
         self.sign_at = 0.0
         self.start_at: float | None = 0.0
         self.back_off = _BACK_OFF_FROM
-        self.window_at, self.lines, self.all_lines = 0.0, 0, 0
+        self.window_at, self.lines, self.all_lines, self.bytes = 0.0, 0, 0, 0
 
 
 class Supervisor:
@@ -114,6 +129,7 @@ class Supervisor:
         self._woken, self._waker = socket.socketpair()
         self._waker.setblocking(False)
         self._selector.register(self._woken, selectors.EVENT_READ, None)
+        self._look_at = 0.0
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -157,8 +173,12 @@ class Supervisor:
             try:
                 if self._next_config is not None:
                     self._take_up()
-                self._look()
-                self._hear(_LOOK_EVERY)
+                    self._look_at = 0.0
+                now = time.monotonic()
+                if now >= self._look_at:  # not with each line that comes
+                    self._look_at = now + _LOOK_EVERY
+                    self._look(now)
+                self._hear(max(0.0, self._look_at - time.monotonic()))
             except Exception:
                 # Whatever a plugin brought about: the others, and the agent, go on.
                 log.exception("plugins")
@@ -178,7 +198,7 @@ class Supervisor:
             for name, plugin in self._plugins.items()
             if name not in wanted
             or plugin.limits != config.limits_of(plugin.module)
-            or config.plugin_settings != self._config.plugin_settings
+            or plugin.settings != config.settings_of(plugin.module)
             or config.plugin_paths != self._config.plugin_paths
         ]
         self._end(changed)
@@ -187,17 +207,19 @@ class Supervisor:
         self._config = config
         for name, (module, function) in wanted.items():
             if name not in self._plugins:
-                limits = config.limits_of(module)
-                self._plugins[name] = _Plugin(module, function, limits)
+                limits, settings = config.limits_of(module), config.settings_of(module)
+                self._plugins[name] = _Plugin(module, function, limits, settings)
+        for plugin in self._plugins.values():
+            plugin.foreign = _foreign(plugin, config)
 
-    def _look(self) -> None:
+    def _look(self, now: float) -> None:
         """Start what is due, bury what died, kill what hangs."""
-        now = time.monotonic()
         for plugin in self._plugins.values():
             if plugin.process is None:
                 if plugin.start_at is not None and now >= plugin.start_at:
                     self._start(plugin, now)
                 continue
+            self._listen_to_errors(plugin)
             if _has_ended(plugin.process):
                 self._died(plugin, now)
                 continue
@@ -208,6 +230,11 @@ class Supervisor:
                 self._died(plugin, now)
 
     def _start(self, plugin: _Plugin, now: float) -> None:
+        unsafe = plugin_modules.unsafe(plugin.module, self._config.plugin_paths)
+        if unsafe:
+            plugin.failed = f"is not run: {unsafe}"
+            self._put_off(plugin, now)
+            return
         ours, theirs = socket.socketpair()
         try:
             process = subprocess.Popen(  # noqa: S603 - our own runner
@@ -224,7 +251,8 @@ class Supervisor:
             theirs.close()
         assert process.stderr is not None  # noqa: S101 - asked for above
         plugin.process, plugin.socket = process, ours
-        plugin.pending, plugin.errors, plugin.failed = b"", b"", ""
+        plugin.pending, plugin.errors, plugin.failed = bytearray(), b"", ""
+        plugin.error_reads, plugin.greeted = 0, False
         plugin.hung = plugin.busy = plugin.put_down = False
         plugin.started_at = plugin.sign_at = now
         plugin.state.state, plugin.state.pid = "running", process.pid
@@ -236,7 +264,7 @@ class Supervisor:
             "module": plugin.module,
             "function": plugin.function,
             "paths": list(self._config.plugin_paths),
-            "config": dict(self._config.plugin_settings),
+            "config": plugin.settings,
             "api_url": self._config.server,
             "limits": dataclasses.asdict(plugin.limits),
         }
@@ -303,17 +331,31 @@ class Supervisor:
             self._selector.unregister(plugin.socket)
             plugin.socket.close()
             plugin.socket = None
+            self._look_at = 0.0  # it has ended, as good as
             return
-        plugin.sign_at = time.monotonic()
-        *lines, plugin.pending = (plugin.pending + came).split(b"\n")
-        for line in lines:
+        now = plugin.sign_at = time.monotonic()
+        if now - plugin.window_at >= 60:
+            plugin.window_at, plugin.lines, plugin.all_lines, plugin.bytes = now, 0, 0, 0
+        plugin.bytes += len(came)
+        self._count(plugin)  # a piece costs as much as a line
+        first, *others = came.split(b"\n")
+        plugin.pending += first
+        for part in others:
+            line, plugin.pending = plugin.pending, bytearray(part)
+            self._count(plugin)
             self._line(plugin, line)
-        if len(plugin.pending) > _LONGEST_LINE:
+        if plugin.put_down:
+            plugin.pending = bytearray()
+        elif len(plugin.pending) > _LONGEST_LINE:
             self._put_down(plugin, f"sent a line of more than {_LONGEST_LINE} bytes")
 
     def _read_errors(self, plugin: _Plugin) -> None:
         process = plugin.process
         if process is None or process.stderr is None:
+            return
+        plugin.error_reads += 1
+        if plugin.error_reads > _ERROR_READS:
+            self._selector.unregister(process.stderr)
             return
         came = process.stderr.read(65_536)
         if came:
@@ -321,6 +363,24 @@ class Supervisor:
         elif came == b"":
             self._selector.unregister(process.stderr)
             process.stderr.close()
+            self._look_at = 0.0
+
+    def _listen_to_errors(self, plugin: _Plugin) -> None:
+        """Read its standard error again, where that was left for a while."""
+        stderr = plugin.process.stderr if plugin.process is not None else None
+        if plugin.error_reads > _ERROR_READS and stderr is not None and not stderr.closed:
+            self._selector.register(stderr, selectors.EVENT_READ, plugin)
+        plugin.error_reads = 0
+
+    def _count(self, plugin: _Plugin) -> None:
+        """One line or piece of a line more; what floods is ended."""
+        plugin.all_lines += 1
+        if plugin.put_down:
+            return
+        if plugin.all_lines > _FLOOD:
+            self._put_down(plugin, f"sent more than {_FLOOD} lines or pieces in a minute")
+        elif plugin.bytes > _FLOOD_BYTES:
+            self._put_down(plugin, f"sent more than {_FLOOD_BYTES} bytes in a minute")
 
     def _drain(self, plugin: _Plugin) -> None:
         """What it said before it died."""
@@ -338,27 +398,21 @@ class Supervisor:
                 self._read(plugin)
         stderr = plugin.process.stderr if plugin.process is not None else None
         if stderr is not None and not stderr.closed:
+            self._listen_to_errors(plugin)
             self._read_errors(plugin)
 
-    def _line(self, plugin: _Plugin, line: bytes) -> None:
-        now = time.monotonic()
-        if now - plugin.window_at >= 60:
-            plugin.window_at, plugin.lines, plugin.all_lines = now, 0, 0
-        plugin.all_lines += 1
-        if plugin.all_lines > _FLOOD and not plugin.put_down:
-            self._put_down(plugin, f"sent more than {_FLOOD} lines in a minute")
+    def _line(self, plugin: _Plugin, line: bytearray) -> None:
         if plugin.put_down:
             return
         try:
-            said = json.loads(line)
+            said = json.loads(line, parse_int=_whole)
         except (ValueError, RecursionError):
             said = None
         if not isinstance(said, dict):
             plugin.state.refused += 1
             return
-        if isinstance(said.get("hello"), dict):
-            plugin.state.holds = _texts(said["hello"].get("holds"))
-            plugin.state.missing = _texts(said["hello"].get("missing"))
+        if not plugin.greeted and isinstance(said.get("hello"), dict):
+            self._greet(plugin, said["hello"])
         elif "failed" in said:
             plugin.failed = str(said["failed"])[:500]
         elif "push" in said or "log" in said:
@@ -374,6 +428,17 @@ class Supervisor:
                 except OSError as error:
                     log.debug("plugin %s does not listen: %s", plugin.state.name, error)
 
+    def _greet(self, plugin: _Plugin, said: Mapping[str, Any]) -> None:
+        """What confines it: its first line, said before any of the plugin's own code runs."""
+        plugin.greeted = True
+        plugin.state.holds, plugin.state.missing = (
+            _texts(said.get("holds")), _texts(said.get("missing")),
+        )  # fmt: skip
+        for text in plugin.state.missing:
+            if text.startswith("user: ") and text not in plugin.warned:
+                plugin.warned.add(text)
+                self._say(plugin, "warning", f"is not the user that it should be: {text[6:]}")
+
     def _put_down(self, plugin: _Plugin, why: str) -> None:
         plugin.failed = why
         plugin.put_down = True
@@ -386,9 +451,15 @@ class Supervisor:
         if plugin.lines > _LINES_A_MINUTE:
             state.refused += 1
             return {"error": f"more than {_LINES_A_MINUTE} pushes and events a minute"}
+        if plugin.bytes > _BYTES_A_MINUTE:
+            state.refused += 1
+            return {"error": f"more than {_BYTES_A_MINUTE} bytes a minute"}
+        module = plugin.module
         try:
-            points = pushes.points_of(said["push"]) if "push" in said else []
-            entries = [pushes.entry_of(said["log"])] if "log" in said else []
+            points = (
+                pushes.points_of(said["push"], module, plugin.foreign) if "push" in said else []
+            )
+            entries = [pushes.entry_of(said["log"], module)] if "log" in said else []
             if points or entries:
                 self._store(points, entries)
         except ValueError as error:
@@ -409,7 +480,8 @@ class Supervisor:
         """Ask them to stop, and kill what has not within a second."""
         for plugin in plugins:
             if plugin.socket is not None:
-                with contextlib.suppress(OSError):  # gone already
+                plugin.socket.setblocking(False)
+                with contextlib.suppress(OSError):  # gone already, or it does not read
                     plugin.socket.sendall(b'{"stop": true}\n')
         deadline = time.monotonic() + _STOP_SECONDS
         while any(plugin.process is not None and not _has_ended(plugin.process)
@@ -427,7 +499,8 @@ class Supervisor:
         """End it with all that it started, also where it has ended by itself."""
         process = plugin.process
         if process is not None and process.returncode is None:
-            _kill_group(process.pid, plugin.limits.user)
+            if not ending.end(process.pid, user_of(plugin.limits)[0]):
+                log.warning("plugin %s: what it started could not be ended", plugin.state.name)
             with contextlib.suppress(subprocess.TimeoutExpired):  # it waits for a disk: init's
                 process.wait(2.0)
 
@@ -459,37 +532,34 @@ def _uses_too_much(plugin: _Plugin, now: float) -> bool:
     """Whether it has used more than its share since it was started, and some ahead."""
     assert plugin.process is not None  # noqa: S101 - it runs
     try:
-        with open(f"/proc/{plugin.process.pid}/stat", encoding="ascii", errors="replace") as file:
-            fields = file.read().rpartition(")")[2].split()
+        used = ending.processor_seconds(plugin.process.pid)
     except OSError:
         return False  # gone, or hidden from us
-    used = (int(fields[11]) + int(fields[12])) / _TICKS
     return used > (now - plugin.started_at) * plugin.limits.cpu / 100 + _CPU_AHEAD
 
 
 def _texts(value: object) -> list[str]:
-    return [str(one)[:300] for one in value] if isinstance(value, list) else []
+    return [str(one)[:300] for one in value[:_TEXTS_KEPT]] if isinstance(value, list) else []
 
 
-def _kill_group(group: int, user: str) -> None:
-    """Kill all that a plugin started. Another user's needs a process of that user to do it."""
-    try:
-        os.killpg(group, signal.SIGKILL)
-        return
-    except ProcessLookupError:
-        return
-    except PermissionError:
-        entry = pwd.getpwnam(user)
-    child = os.fork()
-    if child == 0:
-        try:
-            os.setgroups([])
-            os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
-            os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
-            os.killpg(group, signal.SIGKILL)
-        finally:
-            os._exit(0)
-    os.waitpid(child, 0)
+def _whole(digits: str) -> float:
+    """A whole number of JSON; one of millions of digits would take minutes to read exactly."""
+    return int(digits) if len(digits) < 20 else float(digits)
+
+
+def _foreign(plugin: _Plugin, config: Config) -> frozenset[str]:
+    """Keys that other plugins' files name, and other plugins' names."""
+    others = {
+        name: said for name, said in config.plugin_settings.items() if name not in plugin.settings
+    }
+    names = {
+        name
+        for module, functions in config.plugins.items()
+        if module != plugin.module
+        for name in (module, *(f"{module}.{function}" for function in functions))
+    }
+    theirs = pushes.keys_in(others) | {pushes.same_key(name) for name in names}
+    return frozenset(theirs - pushes.keys_in(plugin.settings))
 
 
 def _environment() -> dict[str, str]:

@@ -18,6 +18,10 @@ import pytest
 from agent_client.config import Config, load
 from agent_client.wire import ENROL_PATH
 
+from .plugin_host import configure as configure
+from .plugin_host import folder as folder
+from .plugin_host import supervise as supervise
+
 KEY = "snt_test_0123456789"
 
 

@@ -729,6 +729,15 @@ def test_plugins_that_are_not_there_fail_or_are_not_confined(
     assert "there is no module gone" in found[2].detail
 
 
+def test_a_plugin_that_others_may_change(write: Callable[..., Path], tmp_path: Path) -> None:
+    module = tmp_path / "mine.py"
+    module.write_text("def f(agent): pass")
+    module.chmod(0o666)
+    config = write("", f'plugin_paths = ["{tmp_path}"]', '[plugins]\nmine = ["f"]')
+    found = with_no_server(examine(config))
+    the_problem(found, "plugins", "mine is not run: others may write", f"chmod go-w {module}")
+
+
 # What is printed
 
 
