@@ -45,6 +45,8 @@ _BACK_OFF_FROM, _BACK_OFF_TO = 1.0, 300.0
 #: A life this long ends the back-off: what dies afterwards is started at once.
 _HEALTHY_AFTER = 600.0
 _STOP_SECONDS = 1.0
+#: How long a plugin may take to read an answer; the others wait meanwhile.
+_ANSWER_SECONDS = 2.0
 #: Processor time that a plugin may use ahead of its share, in seconds.
 _CPU_AHEAD = 60.0
 _ERRORS_KEPT = 4096
@@ -256,7 +258,7 @@ class Supervisor:
         plugin.hung = plugin.busy = plugin.put_down = False
         plugin.started_at = plugin.sign_at = now
         plugin.state.state, plugin.state.pid = "running", process.pid
-        ours.settimeout(2.0)
+        ours.settimeout(_ANSWER_SECONDS)
         os.set_blocking(process.stderr.fileno(), False)
         self._selector.register(ours, selectors.EVENT_READ, plugin)
         self._selector.register(process.stderr, selectors.EVENT_READ, plugin)

@@ -513,6 +513,25 @@ def f(agent):
     assert not store.told
 
 
+def test_one_that_does_not_read_its_answers_is_ended(
+    configure: Callable[..., Config], supervise: Supervise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisors, "_ANSWER_SECONDS", 0.1)
+    code = """
+import os, signal
+def f(agent):
+    if os.fork() == 0:
+        while True:
+            agent._channel._connection.sendall(b'{"push": {"plugins": {}}}\\n')
+    os.kill(os.getpid(), signal.SIGSTOP)
+"""
+    both = 'mine = ["f"]\nnative = ["native"]'
+    _, store = supervise(configure(both, write={"mine.py": code}))
+    assert store.wait(lambda: store.said("does not read its answers")), store.told
+    before = len(store.points)
+    assert store.wait(lambda: len(store.points) > before)
+
+
 # What hangs
 
 
@@ -587,7 +606,7 @@ def f(agent):
     attempt('all', lambda: os.kill(1, 0))
     libc = ctypes.CDLL(None, use_errno=True)
     def trace():
-        if libc.ptrace(16, agents, 0, 0) != 0:
+        if libc.ptrace(0x4206, agents, 0, 0) != 0:  # PTRACE_SEIZE, which stops nobody
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     attempt('trace', trace)
     def inbox():
