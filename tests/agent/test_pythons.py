@@ -15,7 +15,7 @@ import pytest
 from agent_client.cli import VERBS
 
 from .conftest import ReportServer
-from .test_plugins import GENERATOR, NATIVE, THREAD
+from .plugin_host import GENERATOR, ME, NATIVE, THREAD
 
 ROOT = Path(__file__).parents[2]
 #: What the agent's own pyproject.toml asks for.
@@ -106,7 +106,8 @@ def test_plugins_of_every_kind_run_on_this_python(
     (tmp_path / "native.py").write_text(NATIVE)
     (tmp_path / "thread.py").write_text(THREAD)
     plugins = 'generator = ["bare"]\nnative = ["native"]\nthread = ["thread"]\n'
-    config = write_config(server.url, extra=f"[plugins]\n{plugins}")
+    limits = f'[plugin_limits]\nuser = "{ME}"\n'
+    config = write_config(server.url, extra=f"[plugins]\n{plugins}{limits}")
     process = subprocess.Popen(
         [python, "-W", "error", "-m", "agent_client.cli", "-c", str(config), "run"],
         cwd=ROOT, stderr=subprocess.PIPE, text=True,
