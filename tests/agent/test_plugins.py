@@ -204,8 +204,9 @@ async def f(agent):
 
 
 def test_a_flood_is_refused_and_the_agent_goes_on(
-    configure: Callable[..., Config], supervise: Supervise
+    configure: Callable[..., Config], supervise: Supervise, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(supervisors, "_LINES_A_MINUTE", 20)
     code = """
 def f(agent):
     while True:
@@ -215,8 +216,8 @@ def f(agent):
             assert 'a minute' in str(error)
 """
     supervisor, store = supervise(configure('mine = ["f"]', write={"mine.py": code}))
-    until(lambda: supervisor.states and supervisor.states[0].refused > 100)
-    assert len(store.points) == 600
+    until(lambda: supervisor.states and supervisor.states[0].refused > 20)
+    assert len(store.points) == 20
 
 
 def test_one_that_ends_by_itself_is_let_rest(
