@@ -46,7 +46,6 @@ _SHARE_READING = 0.3
 #: Processor use and rates need something to compare with before the first report.
 _BASELINE_SECONDS = 1.0
 _SPECS_EVERY = 3600.0
-_LONGEST_REQUEST = 60.0
 #: Events of its own that wait to be stored; if that fails for long, the oldest go.
 _NEWS_KEPT = 1000
 #: How long the last report may take before the agent ends without an answer.
@@ -160,8 +159,6 @@ class Agent:
             self.cycle()
             self._wake.set()
             due = self._sleep_until(due, load)
-            if self.sender.stuck_for() > _LONGEST_REQUEST:
-                self.sender.abort()
         self.plugins.close()
         if inbox is not None:
             inbox.close()

@@ -24,6 +24,7 @@ import zlib
 from typing import Any, Callable, Sequence
 from urllib.parse import unquote, urlsplit
 
+from agent_client.bounded import ends_within
 from agent_client.config import Config
 from agent_client.skew import Skew
 from agent_client.spool import Spool, SpoolCorrupt, Stored
@@ -41,6 +42,7 @@ _BACK_OFF_FROM = 2.0
 _BACK_OFF_TO = 60.0
 _SLOW_RETRY = 300.0
 _LONGEST_RETRY_AFTER = 3600.0
+_LONGEST_ANSWER = 60.0
 #: So often in a row the server's own word is enough to wait by.
 _PATIENT_FAILURES = 5
 _MAX_ANSWER = 256 * 1024
@@ -85,6 +87,7 @@ class Client:
     """One kept connection to the server. Used by one thread; `abort` may come from another."""
 
     def __init__(self, config: Config, timeout: float | None = None) -> None:
+        """Of its own `timeout`, in seconds, also the whole of an answer takes no longer."""
         parts = urlsplit(config.server)
         self._https = parts.scheme == "https"
         self._host = parts.hostname or ""
@@ -92,13 +95,12 @@ class Client:
         self._prefix = parts.path.rstrip("/")
         self._netloc = parts.netloc.rpartition("@")[2]
         self._timeout = timeout or config.timeout
+        self._longest = timeout or _LONGEST_ANSWER
         self._ca_file = config.ca_file
         self._client_cert = config.client_cert
         self._client_key = config.client_key
         self._proxy = urlsplit(config.proxy) if config.proxy else None
         self._connection: http.client.HTTPConnection | None = None
-        #: Monotonic time at which the request under way began.
-        self.began_at: float | None = None
 
     def post(self, path: str, body: bytes, token: str, gzipped: bool = False) -> tuple[int, bytes]:
         """Returns (status, body) of a 2xx. Raises Refused on another status, OSError on no answer.
@@ -119,7 +121,6 @@ class Client:
         if self._proxy is not None and not self._https:
             target = f"http://{self._netloc}{target}"
             headers.update(_proxy_authorization(self._proxy))
-        self.began_at = time.monotonic()
         try:
             kept = self._connection is not None
             try:
@@ -135,13 +136,12 @@ class Client:
         except (OSError, ValueError) as error:
             self.close()
             raise error if isinstance(error, OSError) else ConnectionError(str(error)) from error
-        finally:
-            self.began_at = None
 
     def _exchange(self, target: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
         connection = self._connection
         if connection is None:
             connection = self._connection = self._connect()
+            ends_within(connection, self._longest)
         connection.request("POST", target, body=body, headers=headers)
         answer = connection.getresponse()
         content = answer.read(_MAX_ANSWER + 1)
@@ -448,11 +448,6 @@ class Sender:
             return None
         return max(0.1, self._not_before - self._clock())
 
-    def stuck_for(self) -> float:
-        """Seconds since the request under way began; 0 where none is."""
-        began = self._client.began_at
-        return time.monotonic() - began if began is not None else 0.0
-
     def abort(self) -> None:
         """Break off the request under way."""
         self._client.abort()
@@ -460,6 +455,15 @@ class Sender:
     def close(self) -> None:
         """Close the connection."""
         self._client.close()
+
+
+#: What else than `ca_file` it may be, by OpenSSL's numbers (x509_vfy.h).
+_CERTIFICATE_MENDS = {
+    9: "look at this host's clock",
+    10: "renew it there, or set this host's clock",
+    62: "write in `server` the name that it is for",
+    64: "write in `server` the name that it is for",
+}
 
 
 def _plainly(error: Exception, server: str) -> str:
@@ -475,7 +479,8 @@ def _plainly(error: Exception, server: str) -> str:
             return f"{server} has no door for reports ({error.status}): is the address right?"
         return f"the server answered {error}"
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the certificate of {server} is not trusted ({error.verify_message}): set `ca_file`"
+        mend = _CERTIFICATE_MENDS.get(error.verify_code, "set `ca_file`")
+        return f"the certificate of {server} is not trusted ({error.verify_message}): {mend}"
     if isinstance(error, ssl.SSLError):
         if "CERTIFICATE_REQUIRED" in (error.reason or ""):
             return f"{server} asks for a certificate: set `client_cert` and `client_key`"

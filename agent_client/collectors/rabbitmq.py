@@ -12,12 +12,13 @@ import time
 from typing import Any
 from urllib.parse import urlsplit
 
+from agent_client.bounded import ends_within
 from agent_client.collector import News, Points
 from agent_client.collectors.listening import listening
 from agent_client.collectors.pack import Pack
 
 _AMQP, _AMQPS, _PROMETHEUS = 5672, 5671, 15692
-_TIMEOUT = 3.0
+_TIMEOUT, _LONGEST_ANSWER = 3.0, 10.0
 _MOST = 16 * 1024 * 1024
 #: Queues that are named with their numbers: those where most waits and nobody takes.
 _QUEUES_NAMED = 10
@@ -176,6 +177,7 @@ def _get(url: str, user: str = "", password: str = "", ca_file: str = "") -> str
         )
     else:
         connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_TIMEOUT)
+    ends_within(connection, _LONGEST_ANSWER)
     headers = {"Accept": "*/*"}
     if user:
         login = base64.b64encode(f"{user}:{password}".encode()).decode()

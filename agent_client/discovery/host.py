@@ -15,13 +15,15 @@ import socket
 import time
 from typing import Any, Iterator
 
+from agent_client.bounded import ends_within
+
 _UNIT_FOLDERS = (
     "/etc/systemd/system", "/run/systemd/system", "/run/systemd/generator",
     "/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system",
 )  # fmt: skip
 #: Both speak Docker's protocol (Docker Engine API, `GET /containers/json`).
 _SOCKETS = ("/var/run/docker.sock", "/run/docker.sock", "/run/podman/podman.sock")
-_SOCKET_TIMEOUT = 1.0
+_SOCKET_TIMEOUT, _WITHIN = 1.0, 3.0
 #: An engine that hung once is left alone for so many seconds: others wait for our answers too.
 _LEFT_ALONE = 1800.0
 _LONGEST_ANSWER = 4 * 1024 * 1024
@@ -200,6 +202,7 @@ class _UnixConnection(http.client.HTTPConnection):
 def _ask(path: str, what: str) -> Any:
     """The JSON that an engine answers on its socket. Raises OSError, HTTPException, ValueError."""
     connection = _UnixConnection(path)
+    ends_within(connection, _WITHIN)
     try:
         connection.request("GET", what)
         response = connection.getresponse()
@@ -208,18 +211,26 @@ def _ask(path: str, what: str) -> Any:
         connection.close()
     if response.status != 200:
         raise ValueError(f"HTTP {response.status}")
-    return json.loads(body.decode("utf-8", "replace"))
+    if len(body) == _LONGEST_ANSWER:
+        raise ValueError(f"its answer is longer than {_LONGEST_ANSWER} bytes")
+    try:
+        return json.loads(body.decode("utf-8", "replace"))
+    except RecursionError:
+        raise ValueError("its answer is nested too deeply") from None
 
 
 def _containers(said: Any) -> Iterator[Container]:
-    for one in said if isinstance(said, list) else ():
-        names = one.get("Names") or [""]
-        labels = one.get("Labels") or {}
-        identity = str(one.get("Id", ""))
-        yield Container(
-            identity,
-            str(names[0]).lstrip("/"),
-            str(one.get("Image", "")),
-            one.get("State", "running") in ("running", "restarting", "paused"),
-            tuple(sorted((str(key), str(value)) for key, value in labels.items())),
-        )
+    """Those of an answer. Raises ValueError where it is no engine's."""
+    try:
+        for one in said:
+            names = one.get("Names") or [""]
+            labels = one.get("Labels") or {}
+            yield Container(
+                str(one["Id"]),
+                str(names[0]).lstrip("/"),
+                str(one.get("Image", "")),
+                one.get("State", "running") in ("running", "restarting", "paused"),
+                tuple(sorted((str(key), str(value)) for key, value in labels.items())),
+            )
+    except (AttributeError, KeyError, TypeError):
+        raise ValueError("its answer is no list of containers") from None

@@ -14,6 +14,7 @@ import time
 from typing import Any, Callable, Iterable
 from urllib.parse import unquote, urlsplit
 
+from agent_client.bounded import ends_within
 from agent_client.config import Config
 from agent_client.doctor.findings import PROBLEM, WARNING, Finding, fine, problem
 from agent_client.skew import CORRECT_UP_TO
@@ -334,6 +335,7 @@ def _request(
             headers["Proxy-Authorization"] = f"Basic {token}"
     connection = http.client.HTTPConnection(netloc, timeout=config.timeout)
     connection.sock = sock
+    ends_within(connection, config.timeout)
     try:
         connection.request(method, target, body=body, headers=headers)
         answer = connection.getresponse()
@@ -392,6 +394,6 @@ def _clock(date: str | None, sent: float, got: float) -> Iterable[Finding]:
 def _json(content: bytes) -> dict[str, Any]:
     try:
         said = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return said if isinstance(said, dict) else {}

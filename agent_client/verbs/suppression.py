@@ -60,10 +60,10 @@ def _say_so(kind: str, span: str | None, reason: str | None, end: bool, as_json:
     try:
         _, content = client.post(path, json.dumps(body).encode(), config.key)
         answer = json.loads(content)
-        until = answer["until"]
+        until = time.localtime(answer["until"] or 0.0)
     except Refused as refusal:
         raise Failure(f"{config.server} refuses: {refusal.detail}", SERVER) from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise Failure(f"{config.server} is no Sentinella server that knows this", SERVER) from None
     except OSError as error:
         raise Failure(f"{config.server} cannot be reached: {error}", SERVER) from None
@@ -74,7 +74,7 @@ def _say_so(kind: str, span: str | None, reason: str | None, end: bool, as_json:
     elif end:
         say(f"{kind} has ended" if answer.get("ended") else f"there was no {kind}")
     else:
-        at = time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(until))
+        at = time.strftime("%Y-%m-%d %H:%M:%S %Z", until)
         say(f"{config.hostname} is in {kind} until {at}")
     return OK
 

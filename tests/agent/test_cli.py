@@ -620,7 +620,10 @@ def test_a_server_that_refuses_or_is_away_or_is_another_is_exit_code_3(
     server.refuse = lambda body: problem(403, "not-a-servers-key")
     code, _, err = call("-c", write_config(server.url), "blackout", "1h", "why")
     assert (code, "not-a-servers-key" in err) == (3, True)
-    server.refuse = answering({"hello": 1})
+    for nonsense in ({"hello": 1}, {"until": "x"}, {"until": 1e300}, {"until": [1]}):
+        server.refuse = answering(nonsense)
+        assert call("-c", write_config(server.url), "blackout", "1h", "why")[0] == 3
+    server.refuse = lambda body: (200, {}, b"[" * 200_000)
     assert call("-c", write_config(server.url), "blackout", "1h", "why")[0] == 3
     assert call("-c", write_config("http://127.0.0.1:9"), "blackout", "1h", "why")[0] == 3
 

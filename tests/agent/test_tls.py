@@ -36,28 +36,35 @@ class Authority:
         self._certificate = self._sign(self._name, self._key, True)
         self.file = str(self._write("ca", self._certificate, None))
 
-    def issue(self, name: str) -> tuple[str, str]:
-        """Files of a certificate for 127.0.0.1 and of its key."""
+    def issue(
+        self, name: str, days: tuple[int, int] = (-1, 1), address: str = "127.0.0.1"
+    ) -> tuple[str, str]:
+        """Files of a certificate for an address and of its key; good from and until those days."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-        certificate = self._write(name, self._sign(subject, key, False), key)
+        certificate = self._write(name, self._sign(subject, key, False, days, address), key)
         return str(certificate), str(certificate.with_suffix(".key"))
 
     def _sign(
-        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, ca: bool
+        self,
+        subject: x509.Name,
+        key: ec.EllipticCurvePrivateKey,
+        ca: bool,
+        days: tuple[int, int] = (-1, 1),
+        address: str = "127.0.0.1",
     ) -> x509.Certificate:
         now = datetime.datetime.now(datetime.UTC)
-        address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+        names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
         return (
             x509.CertificateBuilder()
             .subject_name(subject)
             .issuer_name(self._name)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
+            .not_valid_before(now + datetime.timedelta(days=days[0]))
+            .not_valid_after(now + datetime.timedelta(days=days[1]))
             .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-            .add_extension(address, critical=False)
+            .add_extension(names, critical=False)
             .sign(self._key, hashes.SHA256())
         )
 
@@ -134,9 +141,9 @@ def authority(tmp_path: Path) -> Authority:
 def tls_server(authority: Authority) -> Iterator[Callable[..., ReportServer]]:
     made: list[ReportServer] = []
 
-    def make(asks_for: str = "") -> ReportServer:
+    def make(asks_for: str = "", shows: tuple[str, str] | None = None) -> ReportServer:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(*authority.issue("server"))
+        context.load_cert_chain(*(shows or authority.issue("server")))
         if asks_for:
             context.load_verify_locations(asks_for)
             context.verify_mode = ssl.CERT_REQUIRED
@@ -171,6 +178,39 @@ def test_a_private_authority_is_trusted_when_it_is_named(
     assert "No such file" in deliver(config, tmp_path, ca_file="/nowhere/ca.pem")
     assert deliver(config, tmp_path, ca_file=authority.file) == ""
     assert len(server.reports) == 3
+
+
+@pytest.mark.parametrize(
+    ("days", "address", "mend"),
+    [
+        ((-3, -1), "127.0.0.1", "renew it"),
+        ((1, 3), "127.0.0.1", "clock"),
+        ((-1, 1), "192.0.2.1", "the name that it is for"),
+    ],
+    ids=["expired", "not valid yet", "of another host"],
+)
+def test_a_certificate_that_does_not_hold_gets_no_key_and_the_right_mend(
+    days: tuple[int, int], address: str, mend: str,
+    tls_server: Callable[..., ReportServer], authority: Authority,
+    make_config: Callable[..., Config], tmp_path: Path,
+) -> None:  # fmt: skip
+    server = tls_server(shows=authority.issue("bad", days, address))
+    said = deliver(make_config(server.url), tmp_path, ca_file=authority.file)
+    assert "is not trusted" in said
+    assert mend in said
+    assert "ca_file" not in said
+    assert server.requests == []
+
+
+def test_a_certificate_of_another_authority_gets_no_key(
+    tls_server: Callable[..., ReportServer], authority: Authority,
+    make_config: Callable[..., Config], tmp_path: Path,
+) -> None:  # fmt: skip
+    other = Authority(tmp_path / "other")
+    server = tls_server(shows=other.issue("server"))
+    said = deliver(make_config(server.url), tmp_path, ca_file=authority.file)
+    assert "set `ca_file`" in said
+    assert server.requests == []
 
 
 def test_the_agent_shows_its_certificate_where_the_server_wants_one(
