@@ -19,9 +19,10 @@ import lzma
 import os
 import pwd
 import re
+import resource
 import stat
 import zlib
-from typing import BinaryIO, Callable, Iterable, Sequence, Tuple, cast
+from typing import BinaryIO, Callable, Iterable, Iterator, Sequence, Tuple, cast
 
 from agent_client.config import LogSource
 
@@ -124,6 +125,17 @@ class Content:
         """Its length now, in bytes."""
         return self.status().st_size
 
+    def written_from(self, start: int) -> int | None:
+        """Where what was written begins from `start` on: after a hole; None where all is one."""
+        try:
+            return os.lseek(self._file.fileno(), start, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                return start  # this filesystem does not tell
+            if error.errno == errno.ENXIO:
+                return None
+            raise
+
     def status(self) -> os.stat_result:
         """Of the open file itself, whatever its name is by now."""
         return os.fstat(self._file.fileno())
@@ -161,6 +173,9 @@ class Archive(Content):
                 pass
             self._size = self._window_at + len(self._window)
         return self._size
+
+    def written_from(self, start: int) -> int | None:
+        return start
 
     def close(self) -> None:
         self._plain.close()
@@ -252,14 +267,20 @@ class Listings:
         return self._names[directory]
 
 
+def most_files() -> int:
+    """So many current files are followed: each is open, and others need descriptors too."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
+
+
 def find(
     sources: Sequence[LogSource],
-    known: Iterable[str],
+    known: Sequence[str],
     source_of: Callable[[str], LogSource | None],
-) -> dict[Inode, File]:
+) -> tuple[dict[Inode, File], set[str]]:
     """Every file of every source, rotated ones too, by inode; a current file comes first.
 
-    `known` are paths that were written under before, though nothing may bear the name now.
+    `known` are paths that were written under before, though nothing may bear the name now. Where
+    there are too many they go first, then the newest; the patterns that name the rest are returned.
     """
     found: dict[Inode, File] = {}
     mains: dict[str, LogSource] = {}
@@ -267,22 +288,61 @@ def find(
         for path in glob.glob(source.pattern, recursive=True):
             if not path.endswith(COMPRESSED):
                 mains.setdefault(path, source)
+    left_out = _beyond(most_files(), mains, known)
     for path, source in mains.items():
-        _add(found, path, path, source, main=True)
+        if path not in left_out:
+            _add(found, path, path, source, main=True)
     listings = Listings()
-    followed: dict[str, LogSource | None] = dict(mains)
+    followed: dict[str, LogSource] = {
+        path: source for path, source in mains.items() if path not in left_out
+    }
     for path in [*known, *_rotated_away(sources, listings)]:
-        if path not in followed:
-            followed[path] = source_of(path)
-    for path, asking in followed.items():
-        if asking is None:
-            continue
-        directory, base = os.path.split(path)
+        if path not in followed and path not in left_out:
+            asking = source_of(path)
+            if asking is not None:
+                followed[path] = asking
+    places = {path: place for place, path in enumerate(followed)}
+    rotated = []
+    for directory in dict.fromkeys(os.path.dirname(path) for path in followed):
         for name in listings.of(directory):
             full = os.path.join(directory, name)
-            if full not in mains and is_rotated(base, name):
-                _add(found, full, path, asking, main=False)
-    return found
+            bases = [path for path in _bases(directory, name) if path in places]
+            if bases and full not in mains:
+                rotated.append((min(places[path] for path in bases), full))
+    paths = list(followed)
+    for place, full in sorted(rotated):
+        _add(found, full, paths[place], followed[paths[place]], main=False)
+    return found, {mains[path].pattern for path in left_out}
+
+
+def _beyond(most: int, mains: Iterable[str], known: Iterable[str]) -> set[str]:
+    """The paths that are too many."""
+    paths = set(mains)
+    if len(paths) <= most:
+        return set()
+    first = paths.intersection(known)
+    newest = sorted(paths - first, key=_written_at, reverse=True)
+    return set(newest[max(0, most - len(first)) :])
+
+
+def _written_at(path: str) -> float:
+    try:
+        return os.stat(path).st_mtime
+    except OSError:
+        return 0.0  # gone since it was listed
+
+
+def _bases(directory: str, name: str) -> Iterator[str]:
+    """Of which paths a file may be a rotated one, by its name."""
+    plain = _unpacked_name(name)
+    stem, extension = os.path.splitext(plain)
+    for at in (place for place, letter in enumerate(plain) if letter in ".-"):
+        if _ROTATED.match(plain, at):
+            yield os.path.join(directory, plain[:at])
+        if extension and at < len(stem) and _ROTATED_DATE.match(stem[at:]):
+            base = stem[:at] + extension
+            if os.path.splitext(base)[1]:
+                yield os.path.join(directory, base)
 
 
 def _rotated_away(sources: Iterable[LogSource], listings: Listings) -> set[str]:
@@ -358,6 +418,7 @@ def digest(data: bytes) -> str:
 def fingerprinted(position: Position, content: Content) -> Position:
     """The position with digests of the content as it is now."""
     head = content.read(0, min(FINGERPRINT, max(position.size, position.offset)))
+    head = head.rstrip(b"\0") or head  # room that was made in advance will be written yet
     length = min(FINGERPRINT, position.offset)
     anchor = content.read(position.offset - length, length)
     return dataclasses.replace(

@@ -151,6 +151,13 @@ class Reader:
             data = self._content.read(offset, min(_CHUNK, self.size - offset))
             if not data:
                 break  # truncated this instant; the next look sees it
+            if not data.strip(b"\0"):
+                # Truncated under a writer that does not append: it went on where it was before.
+                written = self._content.written_from(offset + len(data))
+                if written is None:
+                    break  # room that was made in advance, so far
+                offset, limit = written, min(self.size, written + _PER_FILE)
+                continue
             at_end = offset + len(data) >= self.size
             consumed, skipping = self._chunk(data, skipping, at_end, outlet, budget)
             budget.size -= len(data)
@@ -311,6 +318,7 @@ class _Parts:
 
 def text_of(raw: bytes, longest: int = MAX_LINE) -> str:
     """A line as text, whatever its encoding; of a longer one its beginning and what is left out."""
+    raw = raw.lstrip(b"\0")  # the end of a hole in the file
     cut = len(raw) - longest
     if cut > 0:
         raw = raw[:longest]

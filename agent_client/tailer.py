@@ -123,6 +123,8 @@ class Tailer:
         self._drained: dict[Key, tuple[int, int]] = {}
         #: Archives that hold nothing for us, as they were when that was found.
         self._passed_over: dict[Inode, tuple[int, int]] = {}
+        #: Patterns that name more files than are followed.
+        self._too_many: set[str] = set()
         self._turn = 0
         self._store_all = False
         self.states: dict[str, FileState] = {}
@@ -288,7 +290,8 @@ class Tailer:
 
     def _find(self, positions: Mapping[Key, Position]) -> dict[Inode, File]:
         known = [position.path for position in positions.values()]
-        return logfiles.find(self._sources, known, self._source_of)
+        files, self._too_many = logfiles.find(self._sources, known, self._source_of)
+        return files
 
     def _look(self, look: _Look) -> dict[str, list[File]]:
         """Match what is on disk with what is known; returns the files to read, by path."""
@@ -375,6 +378,13 @@ class Tailer:
         if barrier is not None:
             self._say_unreadable(source.pattern, source.service, _mend(barrier), look)
             return False
+        if source.pattern in self._too_many:
+            detail = (
+                f"{source.pattern} names more files than the {logfiles.most_files()} that are "
+                "followed: narrow it, or raise LimitNOFILE"
+            )
+            self._say_unreadable(source.pattern, source.service, detail, look)
+            return True
         if source.pattern != fixed:
             self.states.pop(source.pattern, None)
             look.told.pop(source.pattern, None)
