@@ -27,6 +27,7 @@ from agent_client.identity import agent_id
 from agent_client.inbox import Inbox
 from agent_client.logreader import Entry
 from agent_client.masking import Masker, mask_own_by, masker_of
+from agent_client.once import Once
 from agent_client.plugins.supervisor import PluginState, Supervisor
 from agent_client.skew import Skew
 from agent_client.specs import specs
@@ -115,6 +116,11 @@ class Agent:
         self._last_points = 0
         self._last_cycle_at: float | None = None
         self._problem = ""
+        self._storing = Once(log, logging.ERROR)
+        self._letting_go = Once(log, logging.ERROR)
+        self._telling = Once(log)
+        #: Cycles whose points could not be stored, since the time of the first.
+        self._unstored, self._unstored_since = 0, 0.0
         self._config_problem = ""
         self._settings_problem = ""
         #: Settings that the sender brought and the loop has not looked at yet.
@@ -341,10 +347,11 @@ class Agent:
             before = self.sender.state.trouble
             try:
                 self.sender.work(current, seconds=self.config.interval * 0.5)
+                self._letting_go.over()
             except SpoolCorrupt as damage:
                 self._begin_anew(damage)
             except SpoolUnusable as problem:
-                log.error("%s", problem)
+                self._letting_go.trouble(f"what is sent cannot be let go of: {problem}")
             except Exception:
                 # The data is safe in the spool; a fault in sending must not end sending.
                 log.exception("sending failed")
@@ -368,13 +375,15 @@ class Agent:
             self.tailer.follow(self._followed)
         try:
             self._store(at, points, began)
-            self._problem = ""
+            self._stored(at)
         except SpoolCorrupt as damage:
             self._begin_anew(damage)
         except SpoolUnusable as problem:
             # Positions stand where they were, so no log line is lost; these points are.
             self._problem = f"nothing can be stored, points are lost: {problem}"
-            log.error("%s", self._problem)
+            self._storing.trouble(self._problem)
+            self._unstored_since = self._unstored_since if self._unstored else at
+            self._unstored += 1
             self._specs = None  # they were to go with these points
             del self._news[:-_NEWS_KEPT]
         self._own.cycle_seconds = time.monotonic() - began
@@ -382,6 +391,18 @@ class Agent:
         self._last_cycle_at = at
         self._cycles += 1
         self.write_status(running=True)
+
+    def _stored(self, at: float) -> None:
+        """What was said not to work works; the next report tells what it cost."""
+        why, self._problem = self._problem.rpartition("points are lost: ")[2], ""
+        self._storing.over("storing works again")
+        if self._unstored:
+            self._tell(
+                "error",
+                f"the points of {self._unstored} cycles, of {_utc(self._unstored_since)} to "
+                f"{_utc(at)}, could not be stored and are lost; log lines are not: {why}",
+            )
+            self._unstored = 0
 
     def _store(self, at: float, points: Points, began: float) -> None:
         deadline = began + self.config.interval * (_SHARE_COLLECTING + _SHARE_READING)
@@ -558,8 +579,9 @@ class Agent:
                 json.dump(status, file)
             os.chmod(path + ".new", 0o600)
             os.replace(path + ".new", path)
+            self._telling.over()
         except OSError as error:
-            log.warning("status: %s", error)
+            self._telling.trouble(f"`sentinella status` cannot be told: {error}")
 
     def _shown(self, state: CollectorState | PluginState) -> dict[str, Any]:
         """How one fares; what it failed with may name an address with its password."""

@@ -20,6 +20,7 @@ import time
 from typing import Any, Callable, Iterator, Mapping, Sequence
 
 from agent_client.logreader import Entry
+from agent_client.once import Once
 from agent_client.wire import LEVELS, MAX_FIELDS, MAX_MESSAGE, MAX_NAME, MAX_TAGS, Point
 
 log = logging.getLogger("sentinella.inbox")
@@ -97,6 +98,7 @@ class Inbox:
     ) -> None:
         self._store = store
         self._clock = clock
+        self._storing = Once(log)
         self._stop = threading.Event()
         self._selector = selectors.DefaultSelector()
         self._waiting: dict[socket.socket, bytes] = {}
@@ -190,8 +192,9 @@ class Inbox:
         try:
             if points or entries:
                 self._store(points, entries)
+                self._storing.over()
         except Exception as error:
-            log.warning("what a script sent could not be stored: %s", error)
+            self._storing.trouble(f"what a script sent could not be stored: {error}")
             answers = [
                 (connection, {"error": f"not stored: {error}"} if "ok" in answer else answer)
                 for connection, answer in answers

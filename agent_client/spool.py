@@ -6,6 +6,11 @@ both and never neither. It is written with `synchronous = FULL`: at one commit a
 costs nothing that matters, and without it a power cut could take back a sequence number that the
 server has already seen, so that the next report under it would be taken for a duplicate.
 
+A disk that is full costs nothing that is in the spool, and does not end it: the journal and some
+free pages have their place on the disk before they are needed, so that a server that answers is
+still reported to; and the file takes no page for which the disk may have no place, since with a
+journal that cannot be written back nothing could be let go of either.
+
 The bound is one on the disk: it holds for the file with its journal. Where it is reached, the
 oldest points go first, then the oldest log events, the least important level first; critical events
 go last. All of it is counted.
@@ -19,6 +24,7 @@ import glob
 import json
 import logging
 import os
+import resource
 import sqlite3
 import threading
 import time
@@ -57,6 +63,9 @@ _LARGEST_JOURNAL = 1024 * 1024
 _MOST_GAPS = 400
 #: What the journal's index takes beside it, in bytes.
 _JOURNAL_INDEX = 32 * 1024
+#: Part of the bound that the file keeps although nothing is in it, and the most of it, in bytes.
+_KEPT_SHARE = 32
+_LARGEST_KEPT = 256 * 1024
 
 
 class SpoolUnusable(Exception):
@@ -167,12 +176,15 @@ class Spool:
                 self.path, timeout=10.0, isolation_level=None, check_same_thread=False
             )
             try:
-                journal = min(_LARGEST_JOURNAL, self.max_bytes // _JOURNAL_SHARE)
+                disk = os.statvfs(os.path.dirname(self.path))
+                place = min(self.max_bytes, disk.f_blocks * disk.f_frsize)
+                journal = min(_LARGEST_JOURNAL, place // _JOURNAL_SHARE)
                 db.execute(f"PRAGMA page_size = {_PAGE_SIZE}")  # of a new file alone
                 db.execute("PRAGMA auto_vacuum = INCREMENTAL")
                 db.execute("PRAGMA journal_mode = WAL")
                 db.execute("PRAGMA synchronous = FULL")
                 self._page_size = int(db.execute("PRAGMA page_size").fetchone()[0])
+                self._journal_bytes = journal
                 db.execute(f"PRAGMA journal_size_limit = {journal}")
                 db.execute(f"PRAGMA wal_autocheckpoint = {max(4, journal // 2 // self._page_size)}")
                 db.execute("PRAGMA cache_size = -512")
@@ -180,6 +192,11 @@ class Spool:
                 if verdict != "ok":
                     raise SpoolCorrupt(verdict)
                 db.executescript("BEGIN IMMEDIATE;" + _SCHEMA + "COMMIT;")
+                self._kept_pages = min(_LARGEST_KEPT, place // _KEPT_SHARE) // self._page_size
+                # On a full disk it is taken bit by bit.
+                with contextlib.suppress(OSError), open(self.path + "-wal", "rb+") as file:
+                    os.posix_fallocate(file.fileno(), 0, journal)
+                self._take_place(db)
                 made = uuid.uuid4().hex
                 db.execute("INSERT OR IGNORE INTO meta VALUES ('epoch', ?)", (made,))
                 row = db.execute("SELECT value FROM meta WHERE name = 'epoch'").fetchone()
@@ -198,6 +215,47 @@ class Spool:
         os.chmod(self.path, 0o600)
         self._bytes = int(self._bytes)
         return db
+
+    def _take_place(self, db: sqlite3.Connection) -> None:
+        """Have the disk set aside what a few reports need, as far as it has it."""
+        missing = self._kept_pages - db.execute("PRAGMA freelist_count").fetchone()[0]
+        if missing <= self._kept_pages // 2:
+            return
+        self._bound_by_disk(db)
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            size = missing * self._page_size
+            db.execute("INSERT INTO meta VALUES ('place', zeroblob(?))", (size,))
+            db.execute("DELETE FROM meta WHERE name = 'place'")
+            db.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            log.debug("%s: no place is set aside: %s", self.path, error)
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+        self._write_back(db)
+
+    def _write_back(self, db: sqlite3.Connection) -> None:
+        """Give the file what it has grown by, while the disk has it."""
+        # It stays in the journal where that cannot be done.
+        with contextlib.suppress(sqlite3.OperationalError, FileNotFoundError):
+            pages = db.execute("PRAGMA page_count").fetchone()[0]
+            if os.stat(self.path).st_size < pages * self._page_size:
+                db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    def _bound_by_disk(self, db: sqlite3.Connection) -> None:
+        """Let the file grow by no more than the disk has left beside the journal."""
+        try:
+            disk, file = os.statvfs(self.path), os.stat(self.path)
+            journal = os.stat(self.path + "-wal")
+        except FileNotFoundError:
+            return  # somebody tidied up: what we hold open goes on until we end
+        left = disk.f_bavail * disk.f_frsize + journal.st_blocks * 512
+        most = file.st_blocks * 512 + max(0, left - self._journal_bytes - _JOURNAL_INDEX)
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+        if limit != resource.RLIM_INFINITY:
+            most = min(most, limit)
+        # One that is less than there are pages now means no more of them.
+        db.execute(f"PRAGMA max_page_count = {max(1, most // self._page_size)}").fetchone()
 
     def _set_aside(self, damage: Exception) -> str:
         for old in glob.glob(glob.escape(self.path) + ".damaged-*"):
@@ -281,6 +339,8 @@ class Spool:
         of. The oldest reports make room.
         """
         with self._lock:
+            with _translated(self.path):
+                self._take_place(self._db)
             with self._transaction() as db:
                 sequence = int(self._meta(db, "sequence", "0")) + 1
                 report, points, events = build(sequence)
@@ -289,12 +349,14 @@ class Spool:
                 if told is not None:
                     self._told(db, told)
                 gone = self._make_room(db, len(body))
+                self._bound_by_disk(db)
                 row = (sequence, at, len(body), points, events, len(text), body)
                 self._insert(db, row, report)
                 self._set_meta(db, "sequence", str(sequence))
                 self._set_positions(db, positions)
             self._reports += 1 - gone[0]
             self._bytes += len(body) - gone[1]
+            self._write_back(self._db)
             return sequence
 
     def store_positions(self, positions: Mapping[str, str | None]) -> None:
@@ -331,6 +393,7 @@ class Spool:
         needed = _ROW_COST * (size + self._page_size)
         share = self.max_bytes // _JOURNAL_SHARE
         room = self.max_bytes - min(_LARGEST_JOURNAL, share) - min(_JOURNAL_INDEX, share)
+        room -= self._kept_pages * self._page_size
         while self._used(db) + needed > room:
             least = self._least_important(db)
             if least is None:
@@ -533,7 +596,10 @@ class Spool:
             self._bytes -= sum(sizes)
             if not self._reports:
                 with self._lock, _translated(self.path):
-                    self._db.execute("PRAGMA incremental_vacuum(512)").fetchall()
+                    free = self._db.execute("PRAGMA freelist_count").fetchone()[0]
+                    if free > self._kept_pages:
+                        pages = min(512, free - self._kept_pages)
+                        self._db.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
 
     def refuse(self, sequence: int, epoch: str | None = None) -> None:
         """Drop a report that the server will never take, and count it as lost."""

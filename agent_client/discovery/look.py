@@ -17,6 +17,7 @@ from agent_client.discovery.memory import Memory, Seen
 from agent_client.discovery.nova_manage import NovaManage
 from agent_client.discovery.processes import DEAD_STATES, Known, ProcessTable, Stat
 from agent_client.discovery.traces import Installed
+from agent_client.once import Once
 
 if TYPE_CHECKING:
     from agent_client.config import Config, Service
@@ -101,6 +102,7 @@ class Discovery:
         self.catalogue: Catalogue = catalogue()
         self.table: ProcessTable[Label] = ProcessTable(self._classify, self.host.proc)
         self.memory = Memory(config.state_dir)
+        self._keeping = Once(log)
         self.units: dict[str, str] = {}
         self.containers: dict[str, Container] = {}
         self.verdict = release.Verdict()
@@ -149,8 +151,9 @@ class Discovery:
         try:
             if self.remember:
                 self.memory.save()
+            self._keeping.over()
         except OSError as error:
-            log.warning("what has run here cannot be kept: %s", error)
+            self._keeping.trouble(f"what has run here cannot be kept: {error}")
         return self.found
 
     def reconfigure(self, config: Config) -> None:
