@@ -255,3 +255,91 @@ def test_the_rpm_lays_down_the_same_files(packages, debian, tmp_path):
     purge(debian)
     subprocess.run(["rpm", "--root", root, "--noscripts", "--erase", "sentinella"], check=True)
     assert not (root / "usr/lib/sentinella").exists()
+
+
+def modes(place: Path, packages: Path) -> list[str]:
+    """What of a package anybody but root could change, or that gives its callers more rights."""
+    root = place / "deb"
+    subprocess.run(["dpkg-deb", "--extract", packages / DEB, root], check=True)
+    return [
+        f"{path}: {path.lstat().st_mode & 0o7777:o}"
+        for path in root.rglob("*")
+        if not path.is_symlink() and path.lstat().st_mode & 0o6022
+    ]
+
+
+def test_nobody_but_root_can_change_what_a_package_brings(packages, tmp_path):
+    assert modes(tmp_path, packages) == []
+    listed = subprocess.run(
+        ["dpkg-deb", "--contents", packages / DEB], capture_output=True, text=True, check=True
+    ).stdout
+    assert {line.split()[1] for line in listed.splitlines()} == {"root/root"}
+
+
+@contextmanager
+def booted(debian: Debian) -> Iterator[Path]:
+    """As if systemd ran there: what it is asked for is noted, one line each."""
+    (debian.root / "run/systemd/system").mkdir(parents=True)
+    debian.put("/usr/local/bin/systemctl", b'#!/bin/sh\necho "$*" >> /root/asked\n')
+    debian.run("chmod", "755", "/usr/local/bin/systemctl")
+    asked = debian.root / "root/asked"
+    asked.touch()
+    try:
+        yield asked
+    finally:
+        asked.unlink()
+        debian.run("rm", "-r", "/run/systemd", "/usr/local/bin/systemctl")
+
+
+def test_an_update_keeps_configuration_and_spool_and_starts_nothing_that_was_stopped(
+    debian, packages
+):
+    package = debian.put("/root/new.deb", packages / DEB)
+    with booted(debian) as asked:
+        debian.run("dpkg", "--install", package)
+        assert "enable --quiet sentinella.service" in asked.read_text()
+        assert "start" not in asked.read_text(), "without a configuration there is nothing to run"
+        said = b'[agent]\nserver = "http://127.0.0.1:9"\nkey = "snt_x"\n'
+        config, spool = debian.root / "etc/sentinella/agent.toml", "/var/lib/sentinella/spool.db"
+        debian.put("/etc/sentinella/agent.toml", said)
+        config.chmod(0o640)
+        debian.put(spool, b"what waits")
+        before = os.stat(config)
+        asked.write_text("")
+        debian.run("dpkg", "--install", package)
+        assert asked.read_text().split("\n") == ["daemon-reload"] * 2 + [
+            "try-restart sentinella.service",
+            "",
+        ]
+        assert config.read_bytes() == said
+        assert oct(os.stat(config).st_mode) == oct(before.st_mode)
+        assert (debian.root / spool.lstrip("/")).read_bytes() == b"what waits"
+        for place in ("etc/sentinella", "var/lib/sentinella", "var/log/sentinella"):
+            assert oct((debian.root / place).stat().st_mode & 0o777) == "0o750", place
+        debian.run("dpkg", "--remove", "sentinella")
+        assert config.read_bytes() == said
+        assert (debian.root / spool.lstrip("/")).exists()
+        asked.write_text("")
+        debian.run("dpkg", "--install", package)
+        assert "enable --quiet sentinella.service" in asked.read_text()
+        assert "\nrestart sentinella.service" in asked.read_text()
+        purge(debian)
+    assert not (debian.root / "run/sentinella-updated").exists()
+
+
+def test_it_is_removed_while_it_runs(debian, packages):
+    debian.run("dpkg", "--install", debian.put("/root/new.deb", packages / DEB))
+    debian.put(
+        "/etc/sentinella/agent.toml", b'[agent]\nserver = "http://127.0.0.1:9"\nkey = "snt_x"\n'
+    )
+    debian.run("chown", "sentinella:", "/etc/sentinella/agent.toml")
+    debian.run("chmod", "600", "/etc/sentinella/agent.toml")
+    state = debian.root / "var/lib/sentinella"
+    with running(debian) as program:
+        until(lambda: (state / "status.json").exists(), 30, "it runs")
+        debian.run("dpkg", "--remove", "sentinella")
+        assert program.poll() is None, "nobody but systemd ends it"
+    assert program.returncode == 0
+    assert (state / "spool.db").exists()
+    purge(debian)
+    assert not state.exists()
