@@ -38,7 +38,7 @@ test: venv-dev frontend ## Run the tests, in parallel, on a PostgreSQL and a Val
 	@unset HOST PORT STATE_DIR; exec $(PYTHON) -m sentinel_site.embedded run --fast -- \
 		$(PYTHON) -m pytest -n $(JOBS) --dist loadscope -m "$(EVERYWHERE)" $(ARGS)
 
-test-chaos: venv-dev ## Kill, rotate and fail for some ten minutes: no line and no sample may be lost
+test-chaos: venv-dev frontend ## Kill, rotate and fail for some ten minutes: no line and no sample may be lost
 	@unset HOST PORT STATE_DIR; exec $(PYTHON) -m sentinel_site.embedded run --fast -- \
 		$(PYTHON) -m pytest -m chaos $(ARGS)
 
