@@ -71,7 +71,7 @@ lint: venv-dev ## Check style, types, layers, templates, migrations and locks
 	check $(VENV)/bin/mypy .; \
 	check $(VENV)/bin/mypy --python-version 3.10 agent_client; \
 	check $(VENV)/bin/lint-imports; \
-	check $(VENV)/bin/djlint templates --check --lint --quiet; \
+	check $(VENV)/bin/djlint templates --check --lint; \
 	check $(PYTHON) -m sentinel_site.embedded run --fast -- \
 		$(PYTHON) manage.py makemigrations --check --dry-run; \
 	check no_hosts; \
