@@ -48,11 +48,15 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
     "clock": _fields(
         seconds="offset_seconds error_seconds bound_seconds", count="synchronised stratum"
     ),
-    "guests": _fields(bytes="memory", count="running vcpus"),
+    "guests": _fields(
+        bytes="memory",
+        seconds="age_seconds",
+        count="running paused off crashed defined left_out vcpus libvirt",
+    ),
     "guest": _fields(
         percent="cpu_percent",
-        bytes="memory memory_limit read_bytes written_bytes",
-        count="vcpus threads",
+        bytes="memory memory_limit read_bytes written_bytes received_bytes sent_bytes",
+        count="state vcpus threads",
     ),
     "rabbitmq": _fields(
         seconds="answer_seconds",
@@ -153,7 +157,7 @@ COUNTERS: frozenset[tuple[str, str]] = frozenset(
         ),
         "pressure": "some_seconds full_seconds",
         "system": "context_switches forks",
-        "guest": "read_bytes written_bytes",
+        "guest": "read_bytes written_bytes received_bytes sent_bytes",
         "rabbitmq": "connections_opened connections_closed",
         "mariadb": (
             "questions slow_queries aborted_clients aborted_connects refused_connections deadlocks"

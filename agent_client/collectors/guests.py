@@ -1,4 +1,4 @@
-"""The instances that run on this hypervisor, as their QEMU processes show them."""
+"""The instances on this hypervisor, as their QEMU processes show them, and libvirt where it is."""
 
 from __future__ import annotations
 
@@ -6,13 +6,23 @@ import dataclasses
 import os
 import re
 import time
-from typing import Sequence
+from typing import Mapping, Sequence
 
-from agent_client.collector import Collector, Points
+from agent_client import libvirt
+from agent_client.collector import Collector, News, Number, Points
+from agent_client.libvirt import CRASHED, OFF, PAUSED, RUNNING, Domain
 
 _QEMU = re.compile(r"(qemu-system-|qemu-kvm|kvm$)")
 _OTHERS_FOR = 60.0
 _SIZES = {"": 1024**2, "k": 1024, "m": 1024**2, "g": 1024**3, "b": 1}
+
+#: Guests that get points of their own; those in trouble come first, then those that run.
+MOST_GUESTS = 300
+#: Events of one look; the rest is counted.
+_MOST_NEWS = 20
+#: What libvirt said is still worth telling after so many seconds.
+_GOOD_FOR = 300.0
+_ORDER = {CRASHED: 0, PAUSED: 1, RUNNING: 2}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,17 +36,21 @@ class Guest:
 
 
 class Guests(Collector):
-    """Each running guest: processor, memory and disk traffic of its QEMU process.
+    """Each guest: processor and memory of its QEMU process, and what libvirt knows of it.
 
-    `cpu_percent` is percent of one processor since the last collection, and up to 100 for each of
-    its `vcpus`. What only libvirt knows (guests that are off, traffic by disk and port) is not
-    here; the API says which instances are off. `read_bytes` and `written_bytes` are running totals
-    and need the right to read another user's /proc/PID/io.
+    `cpu_percent` is percent of one processor since the last look, and up to 100 for each of its
+    `vcpus`. With libvirt, asked every half minute: `state` (1 running, 3 paused, 5 off, 6 crashed;
+    as libvirt numbers them, but a guest that is off because it crashed is 6), and running totals
+    of its disks' and ports' traffic, as the guest sees it. Without it, `read_bytes` and
+    `written_bytes` are those of its process, which needs the right to read another user's
+    /proc/PID/io. Guests that crash or are paused by a fault are events.
     """
 
     name = "guests"
 
-    def __init__(self, config: object, proc: str = "/proc") -> None:
+    def __init__(
+        self, config: object, proc: str = "/proc", watch: libvirt.Watch | None = None
+    ) -> None:
         super().__init__(config)  # type: ignore[arg-type]
         self._proc = proc
         self._known: dict[tuple[int, str], Guest | None] = {}
@@ -47,13 +61,117 @@ class Guests(Collector):
         self._others_since = 0.0
         self._hertz = os.sysconf("SC_CLK_TCK")
         self._page = os.sysconf("SC_PAGE_SIZE")
+        self._watch = watch or libvirt.Watch()
+        #: What libvirt said before, by guest, and when: to tell what changed.
+        self._before: dict[str, Domain] | None = None
+        self._before_at = 0.0
+
+    def settle(self, seconds: float) -> None:
+        self._watch.settle(seconds)
 
     def collect(self, points: Points) -> None:
+        there = libvirt.is_there()
+        fresh = self._watch.poll(time.monotonic()) if there else None
+        running = self._processes(io=not there)
+        found = {domain.uuid or domain.name: domain for domain in fresh.domains} if fresh else {}
+        wanted = sorted(
+            {**dict.fromkeys(found), **dict.fromkeys(running)},
+            key=lambda name: (_ORDER.get(found[name].kind, 3) if name in found else 2, name),
+        )
+        for name in wanted[:MOST_GUESTS]:
+            domain = found.get(name)
+            guest, fields = running.get(name, (None, {}))
+            if domain is not None and fresh is not None:
+                fields = {**self._said(domain, fresh.at), **fields}
+            tags = {
+                "guest": guest.name if guest else domain.name if domain else "",
+                "instance": guest.uuid if guest else domain.uuid if domain else "",
+            }
+            points.add("guest", fields, tags)
+        self._add_totals(points, [guest for guest, _ in running.values()], there)
+        if fresh is not None:
+            self._tell(points, found)
+            self._before, self._before_at = found, fresh.at
+        if there and self._watch.problem:
+            points.warn(self._watch.problem)
+        if not running and not there:
+            points.nothing("no guest of libvirt runs here")
+
+    # libvirt
+
+    def _said(self, domain: Domain, at: float) -> dict[str, Number | None]:
+        """What libvirt says of a guest."""
+        if domain.kind in (OFF, CRASHED):
+            return {"state": domain.kind}
+        before = (self._before or {}).get(domain.uuid or domain.name)
+        share = None
+        if before and before.cpu_seconds is not None and domain.cpu_seconds is not None:
+            spent = max(0.0, domain.cpu_seconds - before.cpu_seconds)
+            share = round(100.0 * spent / max(1.0, at - self._before_at), 3)
+        return {
+            "state": domain.kind or None,
+            "cpu_percent": share,
+            "memory": domain.memory,
+            "memory_limit": domain.memory_limit,
+            "read_bytes": domain.read_bytes,
+            "written_bytes": domain.written_bytes,
+            "received_bytes": domain.received_bytes,
+            "sent_bytes": domain.sent_bytes,
+        }
+
+    def _add_totals(self, points: Points, running: Sequence[Guest], there: bool) -> None:
+        """How many guests are how, and what they may use together."""
+        fields: dict[str, Number | None] = {}
+        latest = self._watch.latest if there else None
+        if running or there:
+            fields.update(
+                running=len(running),
+                vcpus=sum(guest.vcpus for guest in running),
+                memory=sum(guest.memory for guest in running),
+            )
+        if there and (latest or self._watch.problem):
+            fields["libvirt"] = int(not self._watch.problem)
+        if latest is not None:
+            age = time.monotonic() - latest.at
+            fields["age_seconds"] = round(age, 3)
+            if age <= _GOOD_FOR:
+                kinds = [domain.kind for domain in latest.domains]
+                for name, kind in (
+                    ("running", RUNNING), ("paused", PAUSED), ("off", OFF), ("crashed", CRASHED),
+                ):  # fmt: skip
+                    fields[name] = kinds.count(kind)
+                fields["defined"] = len(kinds)
+                fields["left_out"] = max(0, len(kinds) - MOST_GUESTS)
+        points.add("guests", fields)
+
+    def _tell(self, points: Points, found: Mapping[str, Domain]) -> None:
+        """Which guests came into trouble since libvirt's last answer, and which run again."""
+        if self._before is None:
+            return  # of what was so before we looked, the counts tell
+        news = []
+        for name, domain in found.items():
+            old = self._before.get(name)
+            was = old.trouble if old else ""
+            called = f"guest {domain.name} ({domain.uuid})"
+            if domain.trouble and domain.trouble != was:
+                news.append(("error", f"{called} {domain.trouble}"))
+            elif was and domain.kind == RUNNING:
+                news.append(("info", f"{called} runs again"))
+        for level, text in sorted(news)[:_MOST_NEWS]:
+            points.tell(News(level, text, "libvirtd", "sentinella.guests"))
+        if len(news) > _MOST_NEWS:
+            text = f"and {len(news) - _MOST_NEWS} further guests changed so"
+            points.tell(News("error", text, "libvirtd", "sentinella.guests"))
+
+    # Processes
+
+    def _processes(self, io: bool) -> Mapping[str, tuple[Guest, dict[str, Number | None]]]:
+        """Each guest that has a QEMU process, and what that shows; by its id, else its name."""
         now = time.monotonic()
         elapsed = None if self._looked_at is None else now - self._looked_at
         known: dict[tuple[int, str], Guest | None] = {}
         cpu: dict[tuple[int, str], float] = {}
-        running: list[Guest] = []
+        running: dict[str, tuple[Guest, dict[str, Number | None]]] = {}
         if now - self._others_since >= _OTHERS_FOR:
             self._others, self._others_since = set(), now
         entries = {entry for entry in os.listdir(self._proc) if entry.isdigit()}
@@ -68,40 +186,33 @@ class Guests(Collector):
             known[key] = guest
             if guest is None:
                 continue
-            running.append(guest)
             cpu[key] = (int(columns[12]) + int(columns[13])) / self._hertz
             spent = cpu[key] - self._cpu.get(key, cpu[key] if elapsed is None else 0.0)
-            self._add(points, guest, entry, columns, None if not elapsed else spent / elapsed)
-        self._known, self._cpu, self._looked_at = known, cpu, now
-        if not running:
-            points.nothing("no guest of libvirt runs here")
-        else:
-            points.add(
-                "guests",
-                {
-                    "running": len(running),
-                    "vcpus": sum(guest.vcpus for guest in running),
-                    "memory": sum(guest.memory for guest in running),
-                },
+            share = None if not elapsed else spent / elapsed
+            running[guest.uuid or guest.name] = (
+                guest,
+                self._fields(guest, entry, columns, share, io),
             )
+        self._known, self._cpu, self._looked_at = known, cpu, now
+        return running
 
-    def _add(
-        self, points: Points, guest: Guest, entry: str, columns: Sequence[str], share: float | None
-    ) -> None:
-        traffic = self._io(entry)
-        points.add(
-            "guest",
-            {
-                "cpu_percent": None if share is None else round(100.0 * max(0.0, share), 3),
-                "memory": int(columns[22]) * self._page,
-                "memory_limit": guest.memory or None,
-                "vcpus": guest.vcpus,
-                "threads": int(columns[18]),
-                "read_bytes": traffic.get("read_bytes"),
-                "written_bytes": traffic.get("write_bytes"),
-            },
-            {"guest": guest.name, "instance": guest.uuid},
-        )
+    def _fields(
+        self, guest: Guest, entry: str, columns: Sequence[str], share: float | None, io: bool
+    ) -> dict[str, Number | None]:
+        fields: dict[str, Number | None] = {
+            "memory": int(columns[22]) * self._page,
+            "vcpus": guest.vcpus,
+            "threads": int(columns[18]),
+        }
+        if share is not None:
+            fields["cpu_percent"] = round(100.0 * max(0.0, share), 3)
+        if guest.memory:
+            fields["memory_limit"] = guest.memory
+        if io:  # totals of one kind only: libvirt's are another
+            traffic = self._io(entry)
+            fields["read_bytes"] = traffic.get("read_bytes")
+            fields["written_bytes"] = traffic.get("write_bytes")
+        return fields
 
     def _stat(self, entry: str) -> list[str] | None:
         """Name and columns of /proc/PID/stat if the process may be QEMU; the name stands first."""

@@ -21,7 +21,14 @@ def examine(config: Config, environ: Mapping[str, str], now: Callable[[], float]
     user = agent_user(config, pid)
     return [
         *host.configured(config),
-        *as_user(user, lambda: [*host.files(config, user), *host.logs(config, user)]),
+        *as_user(
+            user,
+            lambda: [
+                *host.files(config, user),
+                *host.logs(config, user),
+                *host.guests(config),
+            ],
+        ),
         *host.agent(config, pid, now()),
         *host.plugins(config, user),
         *host.spool(config),

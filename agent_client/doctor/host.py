@@ -14,13 +14,15 @@ import stat
 import time
 from typing import Any, Iterator, Mapping
 
-from agent_client import plugin_modules
+from agent_client import libvirt, plugin_modules
 from agent_client.config import Config
 from agent_client.doctor.findings import Finding, User, fine, problem, warning
 
 _ENOUGH_FREE = 16 * 1024**2
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _PROBE_BYTES = 64 * 1024
+#: Seconds that libvirt may take.
+_ANSWER_WITHIN = 5.0
 
 
 def configured(config: Config) -> Iterator[Finding]:
@@ -168,6 +170,25 @@ def logs(config: Config, user: User) -> Iterator[Finding]:
         )
     if config.logs and not unreadable:
         yield fine("logs", f"{readable} files can be read")
+
+
+def guests(config: Config) -> Iterator[Finding]:
+    """Whether the agent's user may ask libvirt, where there is one."""
+    if not config.collectors.get("guests", True) or not libvirt.has_socket():
+        return
+    if not libvirt.is_there():
+        yield warning(
+            "libvirt",
+            "virsh is missing: guests that are off or crashed are not seen",
+            "apt install libvirt-clients (libvirt-client on Red Hat's)",
+        )
+        return
+    try:
+        seen = libvirt.ask(_ANSWER_WITHIN)
+    except libvirt.Unreachable as error:
+        yield warning("libvirt", error.what, error.mend)
+    else:
+        yield fine("libvirt", f"{len(seen)} guests")
 
 
 def _mode(path: str) -> int:
