@@ -14,6 +14,7 @@ import fnmatch
 import glob
 import gzip
 import hashlib
+import io
 import json
 import lzma
 import os
@@ -40,6 +41,9 @@ _ROTATED_DATE = re.compile(r"[.-](?:\d{8}[\dT:._Z-]*|\d{1,3})$")
 #: Bytes unpacked at once, and kept of what was unpacked last.
 _STEP = 64 * 1024
 _WINDOW = 1024 * 1024
+#: What an archive may unpack to, and the memory that unpacking may take: `xz -9` takes 65 MiB.
+MOST_UNPACKED = 64 * 1024**3
+_XZ_MEMORY = 80 * 1024**2
 
 #: A place on the way to a file: nothing is read, and nothing happens by opening it.
 _PLACE = os.O_PATH | os.O_CLOEXEC
@@ -146,7 +150,10 @@ class Content:
 
 
 class Archive(Content):
-    """A compressed file, unpacked step by step; only the last megabyte of it is in memory."""
+    """A compressed file, unpacked step by step; only the last megabyte of it is in memory.
+
+    What it holds may be a thousand times its size and more, so `prepare` unpacks a part at a time.
+    """
 
     def __init__(self, file: BinaryIO, name: str) -> None:
         super().__init__(file)
@@ -156,12 +163,35 @@ class Archive(Content):
         self._window = b""
         self._window_at = 0
 
+    def prepare(self, start: int | None, most: int) -> tuple[bool, int]:
+        """Unpack on, `most` bytes about: whether that was enough, and how many it were.
+
+        Enough is when neither `size` nor, where it is given, a read from `start` on has to unpack
+        what comes before. Raises OSError.
+        """
+        spent = 0
+        while self._size is None or not (start is None or self._reaches(start)):
+            if spent >= most:
+                return False, spent
+            if self._size is not None and start is not None and start < self._window_at:
+                self._rewind()
+            before = self._end
+            if not self._further():
+                if self._size is not None:
+                    break  # it ends before `start`
+                self._size = self._end
+            spent += self._end - before
+        return True, spent
+
+    def _reaches(self, start: int) -> bool:
+        return self._window_at <= start <= self._end
+
     def read(self, start: int, length: int) -> bytes:
         if start + length <= len(self._head):
             return self._head[start : start + max(0, length)]
         if start < self._window_at:
             self._rewind()
-        while self._window_at + len(self._window) < start + length and self._further():
+        while self._end < start + length and self._further():
             pass
         at = start - self._window_at
         return self._window[at : at + length] if length > 0 else b""
@@ -171,7 +201,7 @@ class Archive(Content):
         if self._size is None:
             while self._further():
                 pass
-            self._size = self._window_at + len(self._window)
+            self._size = self._end
         return self._size
 
     def written_from(self, start: int) -> int | None:
@@ -180,6 +210,10 @@ class Archive(Content):
     def close(self) -> None:
         self._plain.close()
         super().close()
+
+    @property
+    def _end(self) -> int:
+        return self._window_at + len(self._window)
 
     def _rewind(self) -> None:
         self._plain.seek(0)
@@ -191,6 +225,8 @@ class Archive(Content):
         except (zlib.error, lzma.LZMAError, EOFError, ValueError) as error:
             raise OSError(errno.EBADMSG, f"no whole archive: {error}") from None
         self._window += plain
+        if self._end > MOST_UNPACKED:
+            raise Bomb(errno.EFBIG, f"it unpacks to more than {MOST_UNPACKED // 1024**3} GiB")
         if not self._window_at and len(self._head) < FINGERPRINT:
             self._head = self._window[:FINGERPRINT]
         surplus = len(self._window) - _WINDOW
@@ -200,10 +236,57 @@ class Archive(Content):
         return bool(plain)
 
 
+class Bomb(OSError):
+    """An archive that holds more, or needs more memory to be unpacked, than any log does."""
+
+
+class _Xz(io.RawIOBase):
+    """An .xz file, unpacked within a bound of memory; Python's own reader has none."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._start()
+
+    def _start(self) -> None:
+        self._unpacker = lzma.LZMADecompressor(memlimit=_XZ_MEMORY)
+        self._packed = b""
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """To the beginning; there is no other place to go to."""
+        self._file.seek(0)
+        self._start()
+        return 0
+
+    def read(self, size: int = -1) -> bytes:
+        """At most so many bytes. Raises EOFError where the file is cut, LZMAError, Bomb."""
+        while True:
+            if self._unpacker.eof:
+                rest = self._unpacker.unused_data.lstrip(b"\0")  # padding between streams
+                rest = rest or self._file.read(_STEP).lstrip(b"\0")
+                if not rest:
+                    return b""
+                self._start()
+                self._packed = rest
+            elif self._unpacker.needs_input and not self._packed:
+                self._packed = self._file.read(_STEP)
+                if not self._packed:
+                    raise EOFError("it ends before its end was marked")
+            packed, self._packed = self._packed, b""
+            try:
+                plain = self._unpacker.decompress(packed, size)
+            except lzma.LZMAError as error:
+                if "emory" in str(error):
+                    limit = f"more than {_XZ_MEMORY // 1024**2} MiB of memory"
+                    raise Bomb(errno.EFBIG, f"unpacking it takes {limit}") from None
+                raise
+            if plain:
+                return plain
+
+
 _OPENERS: dict[str, Callable[[BinaryIO], BinaryIO]] = {
     ".gz": lambda file: cast(BinaryIO, gzip.GzipFile(fileobj=file)),
     ".bz2": lambda file: cast(BinaryIO, bz2.BZ2File(file)),
-    ".xz": lambda file: cast(BinaryIO, lzma.LZMAFile(file)),  # noqa: SIM115
+    ".xz": lambda file: cast(BinaryIO, _Xz(file)),
 }
 
 

@@ -30,12 +30,22 @@ import logging
 import os
 import re
 import stat
-from typing import Iterable, Mapping, Sequence
+from typing import Callable, Iterable, Mapping, Sequence
 
 from agent_client import logfiles, logformats
 from agent_client.config import LogSource
 from agent_client.journal import Journal, JournalPoll, path_of
-from agent_client.logfiles import FINGERPRINT, Content, File, Inode, Key, Position, fingerprinted
+from agent_client.logfiles import (
+    FINGERPRINT,
+    Archive,
+    Bomb,
+    Content,
+    File,
+    Inode,
+    Key,
+    Position,
+    fingerprinted,
+)
 from agent_client.loglimit import Buckets, Limiter
 from agent_client.logreader import Budget, Entry, Outlet, Reader
 from agent_client.wire import LEVELS
@@ -48,6 +58,9 @@ _FORGET_AFTER = 3600.0
 _FORGET_UNFOLLOWED_AFTER = 7 * 86_400.0
 #: How often to look again where a rotation goes on meanwhile.
 _LOOKS = 5
+#: Bytes that one look unpacks of archives before it comes to what is in them: some tenths of a
+#: second. A larger archive is gone through over several looks.
+UNPACKED_PER_LOOK = 64 * 1024**2
 #: How exactly it is known when a pattern was last looked at, in seconds.
 _LOOKED_EVERY = 60.0
 
@@ -125,6 +138,8 @@ class Tailer:
         self._passed_over: dict[Inode, tuple[int, int]] = {}
         #: Patterns that name more files than are followed.
         self._too_many: set[str] = set()
+        #: Archives that are gone through over several looks before it is known what they are.
+        self._unpacked_in_part: set[Inode] = set()
         self._turn = 0
         self._store_all = False
         self.states: dict[str, FileState] = {}
@@ -227,6 +242,7 @@ class Tailer:
             if entry.path in self.states:
                 self.states[entry.path].events += 1
         live = {(position.device, position.inode) for position in poll.positions.values()}
+        live |= self._unpacked_in_part
         for inode in [inode for inode in self._open if inode not in live]:
             self._open.pop(inode).close()
         self._drained.update(poll.drained)
@@ -314,7 +330,11 @@ class Tailer:
                 break
             files = again
         if settled:
-            self._adopt(files, gone, deleted, groups, heads, look)
+            wait = self._unpacking(files, gone + deleted, look)
+            gone = [position for position in gone if not wait(position.path)]
+            deleted = [position for position in deleted if not wait(position.path)]
+            ready = {inode: file for inode, file in files.items() if not wait(file.path)}
+            self._adopt(ready, gone, deleted, groups, heads, look)
             self._miss(gone, look)
             for source in self._sources:
                 if self._may_list(source, look):
@@ -367,6 +387,46 @@ class Tailer:
             except OSError as error:
                 self._broken(file, error, look)
         return heads
+
+    def _unpacking(
+        self, files: Mapping[Inode, File], lost: Sequence[Position], look: _Look
+    ) -> Callable[[str], bool]:
+        """Tells by path what has to wait for an archive that is not gone through yet.
+
+        Until it is known what the archive holds, it is not known either what the others are.
+        """
+        waiting = [
+            file
+            for file in files.values()
+            if file.archive
+            and file.position is None
+            and not self._is_gone_through(file, lost, look)
+        ]
+        self._unpacked_in_part = {file.inode for file in waiting}
+        return lambda path: any(logfiles.is_related(path, file) for file in waiting)
+
+    def _is_gone_through(self, file: File, lost: Sequence[Position], look: _Look) -> bool:
+        """Whether an archive that nobody knows is unpacked as far as it takes to place it."""
+        looked_at = look.looked.get(file.source.pattern)
+        if looked_at is None or self._is_passed_over(file):
+            return True  # it is left alone
+        content = self._content(file, look)
+        if not isinstance(content, Archive):
+            return True
+        related = [p for p in lost if p.head_length and logfiles.is_related(p.path, file)]
+        if not related and file.status.st_mtime <= looked_at:
+            return True
+        try:
+            begun = [
+                p for p in related if logfiles.digest(content.read(0, p.head_length)) == p.head
+            ]
+            if any(_was_drained(position) for position in begun):
+                return True  # how it begins is enough
+            start = begun[0].offset - begun[0].anchor_length if begun else None
+            return look.prepares(content, start)
+        except OSError as error:
+            self._broken(file, error, look)
+            return True
 
     def _is_passed_over(self, file: File) -> bool:
         return file.archive and self._passed_over.get(file.inode) == file.seen
@@ -590,6 +650,10 @@ class Tailer:
         if file.archive:
             # Still being written, or nothing that we can unpack: looked at again if it changes.
             self._passed_over[file.inode] = file.seen
+            if isinstance(error, Bomb):
+                text = f"{file.name} is not read: {error.strerror}; if it is a log, unpack it there"
+                log.warning("%s", text)
+                look.say(text, file.source.service, file.path)
             return
         detail = f"{file.name}: {error.strerror}"
         if isinstance(error, PermissionError):
@@ -634,9 +698,18 @@ class Tailer:
                 continue
             if position.packed and position.offset >= position.size:
                 continue
+            if self._is_passed_over(file):
+                continue
             content = self._content(file, look)
             if content is None:
                 continue
+            if isinstance(content, Archive):
+                try:
+                    if not look.prepares(content, max(0, position.offset - FINGERPRINT)):
+                        return True
+                except OSError as error:
+                    self._broken(file, error, look)
+                    continue
             rotated = at < len(files) - 1 or not file.main
             state = self.states.setdefault(
                 position.path, FileState(position.path, file.source.service)
@@ -726,6 +799,14 @@ class _Look:
         self.drained: dict[Key, tuple[int, int]] = {}
         #: How often each path was found copied and truncated.
         self.copied: dict[str, int] = {}
+        #: Bytes that may still be unpacked before anything of them is read.
+        self.to_unpack = UNPACKED_PER_LOOK
+
+    def prepares(self, archive: Archive, start: int | None) -> bool:
+        """Whether an archive is unpacked as far as need be. Raises OSError."""
+        enough, spent = archive.prepare(start, self.to_unpack)
+        self.to_unpack -= spent
+        return enough
 
     def say(self, text: str, service: str, path: str, level: str = "warning") -> None:
         """Tell as an event what befell a log."""

@@ -13,12 +13,14 @@ import shutil
 import tempfile
 import threading
 import time
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from agent_client import logfiles, tailer
 from agent_client.config import LogSource
 from agent_client.logfiles import File
 from agent_client.logreader import MAX_LINE
@@ -490,6 +492,111 @@ def test_a_large_archive_is_read_in_parts_over_several_looks(
         found += more
         follower.restart()  # the position within the archive is kept, too
     assert found == lines
+
+
+def unpacked(monkeypatch: pytest.MonkeyPatch, per_look: int, most: int = 1 << 40) -> list[int]:
+    """Let looks unpack so little, and count how much each preparation of an archive unpacked."""
+    spent = []
+    monkeypatch.setattr(tailer, "UNPACKED_PER_LOOK", per_look)
+    monkeypatch.setattr(logfiles, "MOST_UNPACKED", most)
+    prepare = logfiles.Archive.prepare
+
+    def counted(archive: logfiles.Archive, start: int | None, allowed: int) -> tuple[bool, int]:
+        before = archive._end
+        try:
+            enough, cost = prepare(archive, start, allowed)
+        except OSError:
+            spent.append(archive._end - before)
+            raise
+        spent.append(cost)
+        return enough, cost
+
+    monkeypatch.setattr(logfiles.Archive, "prepare", counted)
+    return spent
+
+
+@pytest.mark.parametrize("suffix", sorted(PACKERS))
+@pytest.mark.parametrize("restarted", [False, True], ids=["running", "restarted"])
+def test_an_archive_that_holds_much_is_gone_through_over_several_looks_and_in_order(
+    follower: Follower,
+    logs: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    restarted: bool,
+    suffix: str,
+) -> None:
+    spent = unpacked(monkeypatch, 200_000)
+    append(logs / "a.log", "line 0\n")
+    assert follower.all() == ["line 0"]
+    lines = [f"line {n} {'x' * 300}" for n in range(1, 6000)]
+    append(logs / "a.log", "\n".join(lines) + "\n")
+    pack(logs / "a.log", logs / f"a.log.1{suffix}")
+    append(logs / "a.log", "new\n")
+    append(logs / "b.log", "another\n")
+    found, others, waited = [], [], 0
+    for look in range(400):
+        more = follower.look(size=100_000)
+        others += [line for line in more if line == "another"]
+        found += [line for line in more if line != "another"]
+        waited += not more
+        if restarted and look in (3, 12, 14):
+            follower.restart()
+        if found and found[-1] == "new":
+            break
+    assert found == [*lines, "new"]
+    assert others == ["another"]
+    assert waited > 5
+    assert max(spent) < 200_000 + 2 * 65_536
+
+
+@pytest.mark.parametrize("suffix", sorted(PACKERS))
+def test_a_bomb_among_the_archives_holds_nobody_up_and_is_said_once(
+    follower: Follower, logs: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    spent = unpacked(monkeypatch, 1 << 20, most=8 << 20)
+    append(logs / "a.log", "one\n")
+    append(logs / "b.log", "one of b\n")
+    assert sorted(follower.all()) == ["one", "one of b"]
+    with PACKERS[suffix](logs / f"a.log.1{suffix}", "wb") as file:
+        for _ in range(64):
+            file.write(bytes(1 << 20))
+    append(logs / "b.log", "two of b\n")
+    found = follower.look() + follower.look()
+    assert found == ["two of b"]
+    append(logs / "a.log", "two\n")
+    found = [message for _ in range(30) for message in follower.look()]
+    follower.restart()
+    found += follower.all()
+    assert found.count("two") == 1
+    (said,) = (message for message in found if "is not read" in message)
+    assert f"a.log.1{suffix}" in said
+    assert "it unpacks to more than" in said
+    assert max(spent) < (1 << 20) + 2 * 65_536
+
+
+def test_an_archive_that_asks_for_much_memory_is_not_unpacked(
+    follower: Follower, logs: Path
+) -> None:
+    append(logs / "a.log", "one\n")
+    assert follower.all() == ["one"]
+    packed = bytearray(lzma.compress(b"some lines\n" * 100))
+    header = slice(12, 12 + (packed[12] + 1) * 4 - 4)
+    packed[16] = 38  # a dictionary of 2 GiB
+    packed[header.stop : header.stop + 4] = zlib.crc32(packed[header]).to_bytes(4, "little")
+    (logs / "a.log.1.xz").write_bytes(packed)
+    append(logs / "a.log", "two\n")
+    found = follower.all()
+    assert "two" in found
+    (said,) = (message for message in found if "is not read" in message)
+    assert "memory" in said
+
+
+def test_an_xz_of_several_streams_is_read_whole(follower: Follower, logs: Path) -> None:
+    append(logs / "a.log", "one\n")
+    assert follower.all() == ["one"]
+    (logs / "a.log.1.xz").write_bytes(
+        lzma.compress(b"two\n") + bytes(4) + lzma.compress((b"x" * 300 + b"\n") * 1000)
+    )
+    assert follower.all() == ["two", *["x" * 300] * 1000]
 
 
 def docker(text: str, stream: str = "stdout") -> str:
