@@ -21,10 +21,11 @@ import ssl
 import threading
 import time
 import zlib
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, Iterator, Sequence
 from urllib.parse import unquote, urlsplit
 
 from agent_client.bounded import ends_within
+from agent_client.coding import ZSTD, Codings
 from agent_client.config import Config
 from agent_client.skew import Skew
 from agent_client.spool import Spool, SpoolCorrupt, Stored
@@ -47,6 +48,8 @@ _LONGEST_ANSWER = 60.0
 _PATIENT_FAILURES = 5
 _MAX_ANSWER = 256 * 1024
 _LOGGED_REJECTS = 5
+#: What is answered to a body whose packing is not understood, by us or by a proxy.
+_NOT_UNPACKED = (400, 406, 415, 501)
 
 
 class Refused(Exception):
@@ -101,8 +104,10 @@ class Client:
         self._client_key = config.client_key
         self._proxy = urlsplit(config.proxy) if config.proxy else None
         self._connection: http.client.HTTPConnection | None = None
+        #: What bodies the server takes, as its last answer of 2xx said.
+        self.accepted = ""
 
-    def post(self, path: str, body: bytes, token: str, gzipped: bool = False) -> tuple[int, bytes]:
+    def post(self, path: str, body: bytes, token: str, coding: str = "") -> tuple[int, bytes]:
         """Returns (status, body) of a 2xx. Raises Refused on another status, OSError on no answer.
 
         A kept connection that the server has closed meanwhile is opened anew, once; sending twice
@@ -115,8 +120,8 @@ class Client:
             "Accept": "application/json",
             "User-Agent": f"sentinella-agent/{VERSION}",
         }
-        if gzipped:
-            headers["Content-Encoding"] = "gzip"
+        if coding:
+            headers["Content-Encoding"] = coding
         target = self._prefix + path
         if self._proxy is not None and not self._https:
             target = f"http://{self._netloc}{target}"
@@ -148,6 +153,7 @@ class Client:
         if len(content) > _MAX_ANSWER or answer.will_close:
             self.close()
         if 200 <= answer.status < 300:
+            self.accepted = answer.headers.get("Accept-Encoding", "")
             return answer.status, content
         raise _refusal(answer, content)
 
@@ -268,6 +274,7 @@ class Sender:
         self._config = config
         self._spool = spool
         self._client = Client(config)
+        self._codings = Codings()
         self._clock = clock
         self._draw = draw
         self._skew = skew
@@ -290,6 +297,7 @@ class Sender:
             self._config = config
             self._client.close()
             self._client = Client(config)
+            self._codings = Codings()
             self._not_before = 0.0
 
     def work(self, current: int | None, seconds: float) -> None:
@@ -328,7 +336,7 @@ class Sender:
                 return False
             part = halves.pop(0)
             try:
-                body = _gzipped(part)
+                body = self._packed(part)
             except zlib.error as error:
                 raise SpoolCorrupt(f"a stored report: {error}") from error
             self.state.requests += 1
@@ -336,6 +344,10 @@ class Sender:
             try:
                 answer = self._post(self._client, body)
             except Refused as refusal:
+                if self._codings.current == ZSTD and refusal.status in _NOT_UNPACKED:
+                    self._codings.refused()
+                    halves.insert(0, part)
+                    continue
                 if not self._is_their_fault(refusal):
                     self._wait(refusal)
                     return False
@@ -363,9 +375,11 @@ class Sender:
         """Send one request; returns the answer. Raises Refused or OSError."""
         clock = self._skew.clock if self._skew is not None else time.time
         sent_at = clock()
-        status, content = client.post(REPORTS_PATH, body, self._config.key, gzipped=True)
+        coding = self._codings.current
+        status, content = client.post(REPORTS_PATH, body, self._config.key, coding)
         received_at = clock()
         answer = _accepted(status, content)
+        self._codings.heard(client.accepted)
         server_time = answer.get("server_time")
         if self._skew is not None and server_time is not None and _is_time(server_time):
             self._skew.note(sent_at, received_at, float(server_time))
@@ -376,7 +390,7 @@ class Sender:
         batch = self._spool.newest(sequence)
         client = Client(self._config, seconds)
         try:
-            rejected = self._post(client, _gzipped(batch))["rejected"]
+            rejected = self._post(client, self._packed(batch))["rejected"]
         except (OSError, Refused, zlib.error) as error:
             log.info("the goodbye waits for the next start: %s", error)
             return False
@@ -385,6 +399,19 @@ class Sender:
             self._spool.release()
         self._spool.acknowledge([sequence], len(rejected), batch[0].epoch)
         return True
+
+    def _packed(self, batch: Sequence[Stored]) -> bytes:
+        """The request body, unpacked and packed again report by report."""
+
+        def parts() -> Iterator[bytes]:
+            yield b'{"reports":['
+            for number, stored in enumerate(batch):
+                if number:
+                    yield b","
+                yield stored.json()
+            yield b"]}"
+
+        return self._codings.pack(parts())
 
     @staticmethod
     def _is_their_fault(refusal: Refused) -> bool:
@@ -491,19 +518,6 @@ def _plainly(error: Exception, server: str) -> str:
         return f"{server} did not answer in time"
     reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
     return f"{server} cannot be reached: {reason}"
-
-
-def _gzipped(batch: Sequence[Stored]) -> bytes:
-    """The request body, compressed report by report so that only one is unpacked at a time."""
-    packer = zlib.compressobj(6, zlib.DEFLATED, 31)
-    packed = [packer.compress(b'{"reports":[')]
-    for number, stored in enumerate(batch):
-        if number:
-            packed.append(packer.compress(b","))
-        packed.append(packer.compress(stored.json()))
-    packed.append(packer.compress(b"]}"))
-    packed.append(packer.flush())
-    return b"".join(packed)
 
 
 def _is_time(said: object) -> bool:

@@ -53,6 +53,14 @@ class Door(APIView):
         """Whatever the client says it accepts, it gets JSON rather than a 406 and a lost report."""
         return super().perform_content_negotiation(request, force=True)
 
+    def finalize_response(
+        self, request: Request, response: Response, *args: Any, **kwargs: Any
+    ) -> Response:
+        """Every answer says what the next body may be packed with."""
+        response = super().finalize_response(request, response, *args, **kwargs)
+        response.headers.setdefault("Accept-Encoding", body_of.ACCEPTED)
+        return response
+
     def body(self, request: Request) -> bytes:
         """The raw body, refused by its length before it is read. Raises TooLarge."""
         length = request.META.get("CONTENT_LENGTH") or "0"
@@ -70,13 +78,17 @@ class ReportsView(Door):
         tags=["agents"],
         summary="Send one or many reports of an agent",
         description=(
-            "One report, a list of them, or an object with `reports`; gzip is welcome. A 2xx means"
+            "One report, a list of them, or an object with `reports`; zstd or gzip is welcome, and"
+            " `Accept-Encoding` of every answer says what is understood. A 2xx means"
             " that everything but the items in `rejected` is committed. A report is known by"
             " (agent, epoch, sequence): the same one again has no effect."
         ),
         parameters=[
             OpenApiParameter(
-                "Content-Encoding", str, OpenApiParameter.HEADER, enum=["gzip", "identity"]
+                "Content-Encoding",
+                str,
+                OpenApiParameter.HEADER,
+                enum=["zstd", "gzip", "identity"],
             )
         ],
         request=ReportSerializer(many=True),

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 
 from agent_client.config import Config, load
 from agent_client.wire import ENROL_PATH
@@ -34,11 +35,17 @@ class ReportServer:
         self.reports: dict[tuple[str, str, int], dict[str, Any]] = {}
         self.arrivals: list[int] = []
         self.requests: list[dict[str, Any]] = []
+        #: Of each request in turn.
+        self.packings: list[str] = []
         self.duplicates = 0
         self.connections = 0
         #: Called with the parsed body; returns None to accept or (status, headers, body) to refuse.
         self.refuse: Callable[[dict[str, Any]], Any] = lambda body: None
         self.rejected: list[dict[str, Any]] = []
+        #: What it says it unpacks; nothing, as older ones.
+        self.accepts = ""
+        #: Answers to a packing: (status, headers, body), instead of unpacking it.
+        self.unpacks_not: dict[str, Any] = {}
         #: What agents are asked for, if anything.
         self.settings: dict[str, Any] | None = None
         self.arrived = threading.Condition()
@@ -53,10 +60,20 @@ class ReportServer:
 
             def do_POST(self) -> None:
                 raw = self.rfile.read(int(self.headers["Content-Length"]))
-                if self.headers.get("Content-Encoding") == "gzip":
-                    raw = gzip.decompress(raw)
-                status, headers, answer = outer.answer(self.path, dict(self.headers), raw)
+                packing = self.headers.get("Content-Encoding", "")
+                if packing in outer.unpacks_not:
+                    outer.packings.append(packing)
+                    status, headers, answer = outer.unpacks_not[packing]
+                else:
+                    if packing == "gzip":
+                        raw = gzip.decompress(raw)
+                    elif packing == "zstd":
+                        raw = zstandard.ZstdDecompressor().decompressobj().decompress(raw)
+                    outer.packings.append(packing)
+                    status, headers, answer = outer.answer(self.path, dict(self.headers), raw)
                 self.send_response(status)
+                if outer.accepts:
+                    self.send_header("Accept-Encoding", outer.accepts)
                 for name, value in headers.items():
                     self.send_header(name, value)
                 self.send_header("Content-Length", str(len(answer)))

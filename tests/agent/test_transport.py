@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from agent_client import coding
 from agent_client.config import Config
 from agent_client.spool import Spool
 from agent_client.transport import CYCLE_REPORTS, Refused, Sender, enrol
@@ -63,6 +64,55 @@ def test_a_stored_report_arrives_compressed_and_signed_and_is_let_go(
     assert request["path"] == REPORTS_PATH
     assert request["headers"]["Authorization"] == f"Bearer {KEY}"
     assert request["headers"]["Content-Encoding"] == "gzip"
+
+
+def test_zstd_is_sent_to_a_server_that_takes_it_and_gzip_to_one_that_does_no_more(
+    sending: Sending, server: ReportServer
+) -> None:
+    server.accepts = "zstd, gzip, identity"
+    for _ in range(3):
+        sending.sender.work(sending.store(), 10)
+    server.accepts = "gzip"
+    for _ in range(2):
+        sending.sender.work(sending.store(), 10)
+    assert server.packings == ["gzip", "zstd", "zstd", "zstd", "gzip"]
+    assert server.arrivals == [1, 2, 3, 4, 5]
+
+
+def test_a_server_that_says_nothing_of_zstd_gets_gzip(
+    sending: Sending, server: ReportServer
+) -> None:
+    for _ in range(3):
+        sending.sender.work(sending.store(), 10)
+    assert server.packings == ["gzip"] * 3
+
+
+@pytest.mark.parametrize("answer", [problem(415, "unknown-encoding"), problem(400, "not-zstd")])
+def test_what_is_not_unpacked_is_sent_as_gzip_at_once_and_from_then_on(
+    sending: Sending, server: ReportServer, answer: Any
+) -> None:
+    server.accepts = "zstd, gzip"
+    sending.sender.work(sending.store(), 10)
+    server.unpacks_not = {"zstd": answer}
+    sending.store(2)
+    sending.sender.work(None, 10)
+    sending.sender.work(sending.store(), 10)
+    assert server.packings == ["gzip", "zstd", "gzip", "gzip"]
+    assert server.arrivals == [1, 2, 3, 4]
+    assert sending.waiting() == 0
+
+
+def test_without_zstd_the_agent_sends_gzip(
+    sending: Sending, server: ReportServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(name: str) -> Any:
+        raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr(coding.importlib, "import_module", missing)
+    server.accepts = "zstd, gzip"
+    for _ in range(2):
+        sending.sender.work(sending.store(), 10)
+    assert server.packings == ["gzip", "gzip"]
 
 
 def test_the_current_report_goes_before_the_backlog_and_the_oldest_next(

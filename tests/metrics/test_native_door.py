@@ -5,11 +5,13 @@ from __future__ import annotations
 import gzip
 import json
 import time
+import tracemalloc
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
 import pytest
+import zstandard
 from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -151,6 +153,57 @@ def test_a_small_body_that_unpacks_to_much_is_not_unpacked(acme, ingest_key):
     assert problem(answer) == (413, "too-large")
 
 
+@pytest.mark.parametrize("sized", [True, False], ids=["sized", "streamed"])
+def test_zstd_is_unpacked_and_every_answer_says_so(acme, ingest_key, sized):
+    packer = zstandard.ZstdCompressor(write_content_size=sized, write_checksum=True)
+    plain = body(report(points=[point(percent=1)]))
+    answer = send(ingest_key, packer.compress(plain), **{"Content-Encoding": "ZSTD"})
+    assert answer.json()["accepted"] == 1
+    assert answer["Accept-Encoding"] == "zstd, gzip, identity"
+    assert send(ingest_key, b"17")["Accept-Encoding"] == "zstd, gzip, identity"
+
+
+@pytest.mark.parametrize("sized", [True, False], ids=["sized", "streamed"])
+def test_a_small_zstd_body_that_unpacks_to_much_is_not_unpacked(acme, ingest_key, sized):
+    packer = zstandard.ZstdCompressor(write_content_size=sized)
+    bomb = packer.compress(b"[" + b" " * (400 * 1024**2) + b"]")
+    assert len(bomb) < 100_000
+    tracemalloc.start()
+    try:
+        answer = send(ingest_key, bomb, **{"Content-Encoding": "zstd"})
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert problem(answer) == (413, "too-large")
+    assert most < 64 * 1024**2
+
+
+def test_a_body_that_is_no_zstd_frame(acme, ingest_key):
+    def sent(content):
+        return problem(send(ingest_key, content, **{"Content-Encoding": "zstd"}))
+
+    frame = zstandard.compress(body(report()))
+    assert sent(b"[]") == (400, "not-zstd")
+    assert sent(b"") == (400, "not-zstd")
+    assert sent(frame[:-1]) == (400, "not-zstd")
+    assert sent(frame + b" ") == (400, "not-zstd")
+    assert sent(frame + frame) == (400, "not-zstd")
+    assert sent(frame + b"\0" * 5000) == (400, "not-zstd")
+
+
+def test_a_zstd_frame_may_not_ask_for_a_large_window(acme, ingest_key):
+    def frame(log):
+        wide = zstandard.ZstdCompressionParameters.from_level(1, window_log=log)
+        packer = zstandard.ZstdCompressor(compression_params=wide).compressobj()
+        return packer.compress(body(report(points=[point(percent=1)]))) + packer.flush()
+
+    largest = send(ingest_key, frame(23), **{"Content-Encoding": "zstd"})
+    assert largest.json()["accepted"] == 1
+    answer = send(ingest_key, frame(24), **{"Content-Encoding": "zstd"})
+    assert problem(answer) == (400, "not-zstd")
+    assert "8 MiB" in answer.json()["detail"]
+
+
 def test_a_body_that_is_not_what_its_encoding_says(acme, ingest_key):
     assert problem(send(ingest_key, b"[]", **{"Content-Encoding": "gzip"})) == (400, "not-gzip")
     cut = gzip.compress(body(report()))[:-9]
@@ -159,7 +212,7 @@ def test_a_body_that_is_not_what_its_encoding_says(acme, ingest_key):
     assert problem(send(ingest_key, twice, **{"Content-Encoding": "gzip"})) == (400, "not-gzip")
     answer = send(ingest_key, b"[]", **{"Content-Encoding": "br"})
     assert problem(answer) == (415, "unknown-encoding")
-    assert answer["Accept-Encoding"] == "gzip, identity"
+    assert answer["Accept-Encoding"] == "zstd, gzip, identity"
 
 
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Basic abc"])
