@@ -55,7 +55,8 @@ def dressed(found: QuerySet[Incident]) -> list[Incident]:
     """Incidents with what pages say of them.
 
     `acknowledged_by` is a person, or words for a program; `server` the one that all its alerts
-    are on; `about` the services or mounts of it; `seen` what was last said of it; `alert_count`.
+    are on; `about` the services or mounts of it that its title does not name; `seen` what was last
+    said of it; `alert_count`.
     """
     alerts = Alert.objects.select_related("server__group", "rule").order_by("pk")
     rows = list(
@@ -70,7 +71,8 @@ def dressed(found: QuerySet[Incident]) -> list[Incident]:
         said = [event.text for event in row.event_set.all() if event.kind in _SAYS_WHAT]
         dress: Any = row
         dress.server = servers.pop() if len(servers) == 1 else None
-        dress.about = _about(row.alert_set.all())
+        about = _about(row.alert_set.all())
+        dress.about = "" if about and about in row.title else about
         dress.seen = said[-1] if said else ""
         dress.alert_count = len(row.alert_set.all())
         dress.acknowledged_by = (

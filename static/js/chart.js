@@ -287,16 +287,16 @@ class Chart {
     return this.data[0].map((time, at) => this.data.slice(1).reduce((sum, values) => sum + (values[at] || 0), 0));
   }
 
-  /* From 0; from below it only where a script measures what can be negative. */
+  /* From 0, percent to 100; beyond only where a script or several processors are. */
   range(low, high) {
-    if (this.unit === "percent") return [0, 100];
+    if (this.unit === "percent" && !(high > 100)) return [0, 100];
     const top = this.bars ? Math.max(...this.totals()) : Math.max(high || 0, Number(this.options.threshold) || 0);
     const bottom = this.bars ? 0 : Math.min(low || 0, 0) * 1.1;
     return [bottom, top > 0 ? top * 1.1 : bottom < 0 ? 0 : 1];
   }
 
   splits(low, high) {
-    if (this.unit === "percent") return [0, 50, 100];
+    if (this.unit === "percent" && high <= 100) return [0, 50, 100];
     const base = this.unit === "bytes" ? 1024 ** Math.floor(Math.log(Math.max(high, -low, 1)) / Math.log(1024)) : 1;
     const rough = (high - low) / base / 3;
     const power = 10 ** Math.floor(Math.log10(rough));

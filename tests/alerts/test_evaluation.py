@@ -241,6 +241,7 @@ def test_the_page_and_the_api_say_what_the_mail_says(acme, alice, client):
     evaluation.evaluate(NOW)
     incident = Incident.objects.get()
     said = f"nova-api is down on nova-1 since {NOW:%H:%M} UTC (nova)"
+    assert queries.incident(incident.pk).about == "", "its title names the service already"
     client.force_login(alice)
     for path in (f"incidents/{incident.pk}/", "incidents/", f"api/v1/incidents/{incident.pk}/"):
         shown = client.get(f"/o/acme/{path}").content.decode()
