@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import zstandard
 from django.contrib import admin
 from django.test import RequestFactory
 from django.utils import timezone
@@ -76,6 +77,16 @@ def test_no_header_is_needed(acme, ingest_key):
     content = json.dumps({**recorded(SYSTEM)["json"], "account_key": ingest_key}).encode()
     answer = request("POST", "/metrics", content, headers={"Content-Type": ""})
     assert answer.status_code == 202
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/logs"])
+def test_zstd_is_unpacked_within_the_bound_of_what_is_nobodys_yet(db, path):
+    packed = {"Content-Encoding": "zstd"}
+    answer = post(path, zstandard.compress(b'{"account_key": "nobody"}'), **packed)
+    assert answer.status_code == 401
+    assert answer["Accept-Encoding"] == "zstd, gzip, identity"
+    bomb = zstandard.compress(b"[" + b" " * 3 * 1024**2 + b"]")
+    assert post(path, bomb, **packed).status_code == 413
 
 
 def test_behind_https_the_doors_still_do_not_redirect(acme, ingest_key, settings):
