@@ -171,6 +171,12 @@ class Spool:
                 raise
 
     def _open(self) -> sqlite3.Connection:
+        # Journal and index are made with the rights of the file.
+        try:
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
+            os.chmod(self.path, 0o600)
+        except OSError as error:
+            raise SpoolUnusable(f"{self.path}: {error.strerror}") from None
         with _translated(self.path):
             db = sqlite3.connect(
                 self.path, timeout=10.0, isolation_level=None, check_same_thread=False
@@ -212,7 +218,6 @@ class Spool:
             except BaseException:
                 db.close()
                 raise
-        os.chmod(self.path, 0o600)
         self._bytes = int(self._bytes)
         return db
 

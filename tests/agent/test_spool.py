@@ -268,6 +268,18 @@ def test_a_directory_that_cannot_be_used_is_said(tmp_path: Path) -> None:
         Spool(str(tmp_path / "file" / "state"))
 
 
+def test_nobody_else_reads_what_waits(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        spool = spool_at(tmp_path)
+        spool.append(1.0, report(), {})
+        files = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.glob("spool.db*")}
+    finally:
+        os.umask(before)
+    assert files == dict.fromkeys(("spool.db", "spool.db-wal", "spool.db-shm"), 0o600)
+    spool.close()
+
+
 def test_a_spool_in_the_making_holds_nothing_yet(tmp_path: Path) -> None:
     (tmp_path / "spool.db").touch()
     assert peek(str(tmp_path)) is None
