@@ -142,8 +142,7 @@ class Inbox:
                 self._stop.wait(_PAUSE)
             return
         if len(self._waiting) >= _CONNECTIONS:
-            connection.close()
-            return
+            self._let_go(next(iter(self._waiting)))  # who said nothing for longest
         connection.settimeout(1.0)
         self._waiting[connection] = b""
         self._selector.register(connection, selectors.EVENT_READ)
@@ -162,6 +161,7 @@ class Inbox:
             self._answer(connection, {"error": f"a line is longer than {_LONGEST_LINE} bytes"})
             self._let_go(connection)
             return lines
+        del self._waiting[connection]
         self._waiting[connection] = rest
         return lines
 
@@ -222,6 +222,9 @@ def hand_over(state_dir: str, items: Sequence[Mapping[str, Any]], timeout: float
             connection.connect(short)
         except (FileNotFoundError, ConnectionRefusedError):
             raise NotRunning(state_dir) from None
+        except PermissionError as error:
+            path = os.path.join(state_dir, _NAME)
+            raise PermissionError(error.errno, error.strerror, path) from None
         with connection.makefile("rwb") as stream:
             for item in items:
                 stream.write(json.dumps(item).encode() + b"\n")

@@ -6,7 +6,9 @@ import dataclasses
 import json
 import math
 import os
+import shutil
 import socket
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -286,6 +288,46 @@ def test_what_cannot_be_read_is_answered_and_the_next_is_stored(tmp_path: Path) 
         assert len(stored) == 1
     finally:
         inbox.close()
+
+
+def test_those_who_say_nothing_keep_nobody_out(tmp_path: Path) -> None:
+    stored: list[Any] = []
+    inbox = Inbox(str(tmp_path), lambda points, entries: stored.extend(entries))
+    silent = []
+    try:
+        for _ in range(100):
+            link = socket.socket(socket.AF_UNIX)
+            link.settimeout(20.0)
+            link.connect(str(tmp_path / "send.sock"))
+            link.sendall(b'{"message": ')  # and no more
+            silent.append(link)
+            if not len(silent) % 10:
+                hand_over(str(tmp_path), [{"message": f"{len(silent)}"}])
+        silent[-1].sendall(b'"late"}\n')
+        assert json.loads(silent[-1].makefile().readline()) == {"ok": True}
+        assert len(stored) == 11
+    finally:
+        inbox.close()
+        for link in silent:
+            link.close()
+
+
+@as_root
+def test_who_may_not_hand_over_is_told_where() -> None:
+    place = tempfile.mkdtemp()
+    os.chown(place, STRANGER, STRANGER)
+    state = os.path.join(place, "state")
+    os.mkdir(state, 0o700)
+    inbox = Inbox(state, lambda points, entries: None)
+    try:
+        os.seteuid(STRANGER)
+        with pytest.raises(PermissionError) as refused:
+            hand_over(state, [{"message": "x"}])
+        assert refused.value.filename == os.path.join(state, "send.sock")
+    finally:
+        os.seteuid(0)
+        inbox.close()
+        shutil.rmtree(place)
 
 
 # Root in the directory of the agent's user
