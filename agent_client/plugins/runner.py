@@ -222,7 +222,7 @@ def load(module: str, function: str, paths: list[str]) -> Callable[[Any], Any]:
         found = importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name and (module == error.name or module.startswith(error.name + ".")):
-            raise LookupError(f"there is no module {module}") from None
+            raise LookupError(f"there is no module {module} that its user may read") from None
         raise
     wanted = getattr(found, function, None)
     if not callable(wanted):

@@ -416,7 +416,7 @@ class Supervisor:
         if not plugin.greeted and isinstance(said.get("hello"), dict):
             self._greet(plugin, said["hello"])
         elif "failed" in said:
-            plugin.failed = str(said["failed"])[:500]
+            plugin.failed = " ".join(str(said["failed"]).split())[:500]  # a line of our log
         elif "push" in said or "log" in said:
             answer = self._take(plugin, said)
             if plugin.socket is not None:

@@ -152,6 +152,7 @@ async def f(agent):
         ("import os\ndef f(agent): os._exit(7)", "exit code 7"),
         ("import nothing_like_it\ndef f(agent): pass", "No module named 'nothing_like_it'"),
         ("def g(agent): pass", "has no function f"),
+        ("def f(agent): raise OSError('a\\nCRITICAL all is lost')", "OSError: a CRITICAL all is"),
         ("def f(agent): (", "SyntaxError"),
     ],
 )

@@ -302,6 +302,16 @@ def test_root_that_cannot_change_its_user_runs_no_plugin() -> None:
     assert "ran" not in said.split()
 
 
+@as_root
+def test_a_module_that_its_user_cannot_read_is_told_as_such(
+    unprivileged: Callable[..., Config], supervise: Supervise
+) -> None:
+    config = unprivileged('mine = ["f"]', mine="def f(agent): pass")
+    Path(config.plugin_paths[0]).chmod(0o700)
+    _, store = supervise(config)
+    assert store.wait(lambda: store.said("there is no module mine that its user may read"))
+
+
 # What it starts ends with it
 
 DAEMON = """
