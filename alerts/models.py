@@ -245,8 +245,16 @@ class Alert(models.Model):
 
     @property
     def about(self) -> str:
-        """The service; where it is none's, a mount, a device, a level."""
-        return self.subject if self.service in {"system", "logs", "agent"} else self.service
+        """The service; where it is none's, a mount, a device, a level; nothing for a whole host."""
+        if self.service not in {"system", "logs", "agent"}:
+            return self.service
+        measurement, _, field = self.subject.partition(" ")
+        return "" if (measurement, field) in sentences.OF_METRICS else self.subject
+
+    @property
+    def in_short(self) -> str:
+        """Its title, and what it is about."""
+        return f"{self.title}: {self.about}" if self.about else self.title
 
 
 class Event(models.Model):

@@ -84,7 +84,9 @@ def dressed(found: QuerySet[Incident]) -> list[Incident]:
 def _about(alerts: Iterable[Alert]) -> str:
     """Which services, or what else of a server, the alerts of an incident are about."""
     names = dict.fromkeys(
-        alert.about for alert in alerts if alert.rule and alert.rule.kind != Rule.Kind.SILENCE
+        alert.about
+        for alert in alerts
+        if alert.about and alert.rule and alert.rule.kind != Rule.Kind.SILENCE
     )
     first = ", ".join(list(names)[:_NAMED])
     return f"{first} and {len(names) - _NAMED} more" if len(names) > _NAMED else first

@@ -212,7 +212,7 @@ def _rows(tenant_id: int, servers: list[Server]) -> list[dict[str, Any]]:
                 "load": values.get("load"),
                 "seen_at": heard.get(server.pk),
                 "trend": trends.get(server.pk),
-                "why": f"{alert.title}: {alert.about}" if alert else "",
+                "why": alert.in_short if alert else "",
             }
         )
     return rows
@@ -429,7 +429,7 @@ def _spans(alerts: list[Alert], start: datetime, end: datetime) -> list[dict[str
                 "width": max(3.0, 1000 * (stop - begin).total_seconds() / width),
                 "row": row,
                 "severity": alert.severity,
-                "title": f"{alert.title}: {alert.about}",
+                "title": alert.in_short,
             }
         )
     return found
