@@ -138,8 +138,8 @@ class Tailer:
         self._passed_over: dict[Inode, tuple[int, int]] = {}
         #: Patterns that name more files than are followed.
         self._too_many: set[str] = set()
-        #: Archives that are gone through over several looks before it is known what they are.
-        self._unpacked_in_part: set[Inode] = set()
+        #: Archives that nobody knows yet, or that are copies; what was unpacked of them counts.
+        self._unplaced: set[Inode] = set()
         self._turn = 0
         self._store_all = False
         self.states: dict[str, FileState] = {}
@@ -242,7 +242,7 @@ class Tailer:
             if entry.path in self.states:
                 self.states[entry.path].events += 1
         live = {(position.device, position.inode) for position in poll.positions.values()}
-        live |= self._unpacked_in_part
+        live |= self._unplaced
         for inode in [inode for inode in self._open if inode not in live]:
             self._open.pop(inode).close()
         self._drained.update(poll.drained)
@@ -335,6 +335,11 @@ class Tailer:
             deleted = [position for position in deleted if not wait(position.path)]
             ready = {inode: file for inode, file in files.items() if not wait(file.path)}
             self._adopt(ready, gone, deleted, groups, heads, look)
+            self._unplaced = {
+                file.inode
+                for file in files.values()
+                if file.archive and file.position is None and not self._is_passed_over(file)
+            }
             self._miss(gone, look)
             for source in self._sources:
                 if self._may_list(source, look):
@@ -402,7 +407,6 @@ class Tailer:
             and file.position is None
             and not self._is_gone_through(file, lost, look)
         ]
-        self._unpacked_in_part = {file.inode for file in waiting}
         return lambda path: any(logfiles.is_related(path, file) for file in waiting)
 
     def _is_gone_through(self, file: File, lost: Sequence[Position], look: _Look) -> bool:

@@ -573,6 +573,21 @@ def test_a_bomb_among_the_archives_holds_nobody_up_and_is_said_once(
     assert max(spent) < (1 << 20) + 2 * 65_536
 
 
+def test_an_archive_that_is_kept_beside_its_original_is_unpacked_once(
+    follower: Follower, logs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [f"line {n} {os.urandom(50).hex()}" for n in range(5000)]
+    append(logs / "a.log", "\n".join(lines) + "\n")
+    size = (logs / "a.log").stat().st_size
+    assert follower.all() == lines
+    spent = unpacked(monkeypatch, 200_000)
+    (logs / "a.log").rename(logs / "a.log.1")
+    (logs / "a.log.1.gz").write_bytes(gzip.compress((logs / "a.log.1").read_bytes()))
+    append(logs / "a.log", "new\n")
+    assert [line for _ in range(30) for line in follower.look()] == ["new"]
+    assert sum(spent) == size
+
+
 def test_an_archive_that_asks_for_much_memory_is_not_unpacked(
     follower: Follower, logs: Path
 ) -> None:
