@@ -76,7 +76,7 @@ RULES: tuple[dict[str, Any], ...] = (
         "comparison": Rule.Comparison.AT_LEAST,
         "thresholds": {"error": 1},
         "advice": "It ran here and is gone. Read the last lines of its log, then start it: "
-        "systemctl status NAME. Is it gone for good: sentinella discover --forget NAME.",
+        "systemctl status {service}. Is it gone for good: sentinella discover --forget {service}.",
     },
     {
         "name": "Service does not answer",

@@ -233,7 +233,7 @@ def message_of(notification: Notification) -> Message:
         service=alert.service,
         subject=alert.subject,
         text=event.text if event else incident.title,
-        advice=alert.rule.advice if alert.rule else "",
+        advice=alert.advice,
         link=tenant_link(tenant, "alerts:incident", incident.pk),
         at=event.at if event else notification.created_at,
         is_resolved=kind == Event.Kind.RESOLVED,

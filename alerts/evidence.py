@@ -49,8 +49,7 @@ def _is_state(rule: Rule) -> bool:
 
 def advice(alerts: list[Alert]) -> list[str]:
     """What the rules say to do, each once."""
-    said = (alert.rule.advice for alert in alerts if alert.rule is not None and alert.rule.advice)
-    return list(dict.fromkeys(said))
+    return list(dict.fromkeys(alert.advice for alert in alerts if alert.advice))
 
 
 def charts(alerts: list[Alert]) -> list[dict[str, Any]]:

@@ -85,6 +85,9 @@ class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
             "server",
             "advice",
         ]
+        help_texts = {
+            "advice": "What to do. {service} and {server} become what the alert is about.",
+        }
         widgets = {
             "advice": forms.Textarea(attrs={"rows": 3}),
             "measurement": forms.TextInput(attrs={"list": "measurements", "autocomplete": "off"}),

@@ -252,6 +252,12 @@ class Alert(models.Model):
         return "" if (measurement, field) in sentences.OF_METRICS else self.subject
 
     @property
+    def advice(self) -> str:
+        """What its rule says to do, with what it is about in place of {service} and {server}."""
+        said, host = self.rule.advice if self.rule else "", self.server.host
+        return said.replace("{service}", self.about or host).replace("{server}", host)
+
+    @property
     def in_short(self) -> str:
         """Its title, and what it is about."""
         return f"{self.title}: {self.about}" if self.about else self.title

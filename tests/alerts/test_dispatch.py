@@ -63,6 +63,18 @@ def test_opening_and_resolving_are_told_once_each(breach, recorder):
     assert recorder.sent[1].is_resolved
 
 
+def test_what_to_do_names_the_service_and_the_server(acme, recorder):
+    rule = make_rule(advice="Look at {service} on {server}; braces {of} the author's stay.")
+    server = make_server("ctl1")
+    read(rule, server, 90, NOON, mount="/var")
+    read(rule, server, 90, NOON)
+    dispatch.deliver_due(NOON)
+    assert [message.advice for message in recorder.sent] == [
+        "Look at /var on ctl1; braces {of} the author's stay.",
+        "Look at ctl1 on ctl1; braces {of} the author's stay.",
+    ]
+
+
 def test_a_failed_delivery_is_tried_again_later_with_the_same_key(breach, recorder):
     recorder.failures = [Undelivered("busy")]
     dispatch.deliver_due(NOON)
