@@ -98,7 +98,7 @@ DOORS = {
     "api/v1/servers/self/suppression/end": Door({"kind": "maintenance"}, SUPPRESSION),
     "api/v1/lease": Door(
         {"cloud": "https://cloud.example.org:5000", "agent": str(AGENT), "seconds": 60},
-        {"nobody": (401, "not-authenticated")},
+        {"nobody": (401, "not-authenticated"), "stranger": (403, "unknown-agent")},
     ),
     "metrics": Door(
         {"server_name": "nova-1", "measurements": '[{"name": "cpu.percent", "value": 66}]'},
