@@ -156,6 +156,7 @@ class Reader:
                 written = self._content.written_from(offset + len(data))
                 if written is None:
                     break  # room that was made in advance, so far
+                budget.size -= len(data)  # a filesystem that does not tell is read all through
                 offset, limit = written, min(self.size, written + _PER_FILE)
                 continue
             at_end = offset + len(data) >= self.size

@@ -144,3 +144,18 @@ def test_a_hole_at_the_end_may_still_be_written(logs: Path) -> None:
         file.seek(end)
         file.write(LINE.format(1, "second").encode())
     assert lines(tailer) == ["number second"]
+
+
+def test_zeros_of_which_the_filesystem_knows_no_hole_are_passed_over_several_looks(
+    logs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logfiles.Content, "written_from", lambda content, start: start)
+    path = logs / "a.log"
+    path.write_text(LINE.format(0, "first"))
+    tailer = Tailer([LogSource(str(path), "nova", "debug")], {})
+    assert look(tailer)[0] == ["number first"]
+    with path.open("ab") as file:
+        file.write(bytes(16 * 1024**2) + LINE.format(1, "second").encode())
+    looks = [look(tailer, size=1024**2)[0] for _ in range(30)]
+    assert not any(looks[:8]), "a look reads no more than it may"
+    assert [message for found in looks for message in found] == ["number second"]
