@@ -19,6 +19,7 @@ import zstandard
 from agent_client.config import Config, load
 from agent_client.wire import ENROL_PATH
 
+from .plugin_host import as_agent as as_agent
 from .plugin_host import configure as configure
 from .plugin_host import folder as folder
 from .plugin_host import supervise as supervise

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import shutil
+import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +19,11 @@ import pytest
 from agent_client.config import Config, load
 from agent_client.plugins import supervisor as supervisors
 from agent_client.plugins.supervisor import Supervisor
+
+ROOT = Path(__file__).parents[2]
+#: What everybody may run, unlike the Python of these tests where that lies in a home.
+PYTHON = "/usr/bin/python3"
+FOR_EVERYBODY = os.access(PYTHON, os.X_OK)
 
 #: As whom plugins run here: whoever runs the tests can read this Python, others perhaps not.
 ME = pwd.getpwuid(os.geteuid()).pw_name
@@ -82,6 +90,32 @@ def thread(agent):
                         'log_id': '2712', 'level': 'ERROR', 'component': 'backup.main',
                         'description': 'it failed\\n'})
 """
+
+
+#: Runs plugins until the first of them brings something, or something is told of one.
+AGENT = """
+import sys, threading
+sys.path.insert(0, %(code)r)
+from agent_client.config import parse
+from agent_client.plugins.supervisor import Supervisor
+config = parse(%(config)r, "agent.toml")
+came = threading.Event()
+def store(points, entries):
+    print(entries[0].message, flush=True)
+    came.set()
+def tell(level, text):
+    print(level, text, flush=True)
+    came.set()
+supervisor = Supervisor(config, store, tell)
+supervisor.use(config)
+came.wait(30)
+supervisor.close()
+"""
+#: The rights of the packaged agent: not root, with the two capabilities of its unit.
+PACKAGED = [
+    "--reuid=65534", "--regid=65534", "--clear-groups",
+    "--inh-caps=+setuid,+setgid", "--ambient-caps=+setuid,+setgid",
+]  # fmt: skip
 
 
 class Store:
@@ -162,6 +196,40 @@ def supervise(
     yield supervise
     for one in made:
         one.close()
+
+
+@pytest.fixture
+def as_agent() -> Iterator[Callable[..., str]]:
+    """What an agent with these rights alone prints that runs this code as its plugin.
+
+    It says what the plugin pushes and what is told of it.
+    """
+    if os.geteuid() != 0 or not FOR_EVERYBODY:
+        pytest.skip("only root gives rights, and to a Python for everybody")
+    place = Path(tempfile.mkdtemp())
+    shutil.copytree(
+        ROOT / "agent_client", place / "agent_client", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    plugins = place / "plugins"
+    plugins.mkdir()
+
+    def run(rights: list[str], code: str, limits: str = "") -> str:
+        (plugins / "mine.py").write_text(code)
+        for path in (place, *place.rglob("*")):  # a checkout may lie where others cannot read
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        config = f'[agent]\nplugin_paths = ["{plugins}"]\n[plugins]\nmine = ["f"]\n{limits}'
+        script = AGENT % {"code": str(place), "config": config}
+        done = subprocess.run(
+            ["setpriv", *rights, PYTHON, "-c", script],
+            capture_output=True, text=True, timeout=60, check=False, cwd="/",
+        )  # fmt: skip
+        if "setpriv" in done.stderr:
+            pytest.skip(done.stderr)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    yield run
+    shutil.rmtree(place)
 
 
 Supervise = Callable[[Config], tuple[Supervisor, Store]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import subprocess
 import sys
 import threading
@@ -21,10 +22,16 @@ from agent_client.plugins.confine import landlock_version
 from agent_client.plugins.supervisor import Supervisor
 
 from .conftest import ReportServer
-from .plugin_host import ME, PLUGIN_KEY, Store, Supervise, until, wait_for_the_end_of
-
-ROOT = Path(__file__).parents[2]
-
+from .plugin_host import (
+    ME,
+    PACKAGED,
+    PLUGIN_KEY,
+    ROOT,
+    Store,
+    Supervise,
+    until,
+    wait_for_the_end_of,
+)
 
 # The contract
 
@@ -439,52 +446,18 @@ def test_it_inherits_no_secret_and_no_capability(look: Callable[..., Any]) -> No
     assert int(found["caps"], 16) == 0
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may change its user here")
-@pytest.mark.skipif(not os.access("/usr/bin/python3", os.X_OK), reason="no Python for everybody")
-def test_it_runs_as_the_user_of_plugins_and_can_be_killed_as_such(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_packaged_agent_runs_it_as_the_user_of_plugins_and_can_kill_it_as_such(
+    as_agent: Callable[..., str],
 ) -> None:
-    """An agent that is not root, with the two capabilities of its unit, and no other."""
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as name:
-        place = Path(name)
-        place.chmod(0o755)
-        (place / "mine.py").write_text(
-            "import os, time\ndef f(agent):\n"
-            "    agent.push_log({'description': '%d %d' % (os.getuid(), os.getpid())})\n"
-            "    time.sleep(3600)\n"
-        )
-        script = f"""
-import sys, threading
-sys.path.insert(0, {str(ROOT)!r})
-from agent_client.config import Config
-from agent_client.plugins.limits import Limits
-from agent_client.plugins.supervisor import Supervisor
-came = threading.Event(); said = []
-def store(points, entries): said.extend(entries); came.set()
-config = Config(plugins={{"mine": ("f",)}}, plugin_paths=({name!r},),
-                plugin_limits={{"": Limits(user="daemon")}})
-supervisor = Supervisor(config, store, lambda level, text: print(level, text, flush=True))
-supervisor.use(config)
-assert came.wait(20)
-print(said[0].message, supervisor.states[0].missing, flush=True)
-supervisor.close()
+    code = """
+import os, time
+def f(agent):
+    agent.push_log({'description': '%d %d' % (os.getuid(), os.getpid())})
+    time.sleep(3600)
 """
-        done = subprocess.run(
-            [
-                "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
-                "--inh-caps=+setuid,+setgid", "--ambient-caps=+setuid,+setgid",
-                "/usr/bin/python3", "-c", script,
-            ],
-            capture_output=True, text=True, timeout=60, check=False, cwd="/",
-        )  # fmt: skip
-    if "setpriv" in done.stderr:
-        pytest.skip(done.stderr)
-    assert done.returncode == 0, done.stderr
-    uid, pid = done.stdout.split()[:2]
-    assert uid == "1", "the user daemon"
-    assert not Path(f"/proc/{pid}").exists()
+    uid, pid = as_agent(PACKAGED, code, '[plugin_limits]\nuser = "daemon"').split()
+    assert int(uid) == pwd.getpwnam("daemon").pw_uid
+    wait_for_the_end_of(int(pid))
 
 
 # What is pushed

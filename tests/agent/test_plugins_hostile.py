@@ -23,13 +23,20 @@ from agent_client.plugins import supervisor as supervisors
 from agent_client.plugins.confine import landlock_version
 from agent_client.plugins.limits import Limits
 
-from .plugin_host import ME, PLUGIN_KEY, Supervise, lives, until, wait_for_the_end_of
+from .plugin_host import (
+    FOR_EVERYBODY,
+    ME,
+    PACKAGED,
+    PLUGIN_KEY,
+    PYTHON,
+    ROOT,
+    Supervise,
+    lives,
+    until,
+    wait_for_the_end_of,
+)
 
-ROOT = Path(__file__).parents[2]
 IS_ROOT = os.geteuid() == 0
-#: What everybody may run, unlike the Python of these tests where that lies in a home.
-PYTHON = "/usr/bin/python3"
-FOR_EVERYBODY = os.access(PYTHON, os.X_OK)
 
 as_root = pytest.mark.skipif(not IS_ROOT, reason="users and groups are changed by root")
 needs_landlock = pytest.mark.skipif(not landlock_version(), reason="a kernel without Landlock")
@@ -255,48 +262,9 @@ def test_it_is_root_where_the_configuration_says_so_and_only_there(
     assert Limits().user != "root"
 
 
-SCRIPT = """
-import sys, threading
-sys.path.insert(0, %(root)r)
-from agent_client.config import parse
-from agent_client.plugins.supervisor import Supervisor
-config = parse(%(config)r, "agent.toml")
-came = threading.Event()
-def store(points, entries):
-    print(entries[0].message, flush=True)
-    came.set()
-def tell(level, text):
-    print(level, text, flush=True)
-    came.set()
-supervisor = Supervisor(config, store, tell)
-supervisor.use(config)
-came.wait(30)
-supervisor.close()
-"""
-
-
-def as_agent(rights: list[str], config: str) -> str:
-    """What an agent with these rights alone prints: what plugins push and what is told of them."""
-    script = SCRIPT % {"root": str(ROOT), "config": config}
-    done = subprocess.run(
-        ["setpriv", *rights, PYTHON, "-c", script],
-        capture_output=True, text=True, timeout=60, check=False, cwd="/",
-    )  # fmt: skip
-    if "setpriv" in done.stderr:
-        pytest.skip(done.stderr)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-@as_root
-@pytest.mark.skipif(not FOR_EVERYBODY, reason="no Python for everybody")
-def test_root_that_cannot_change_its_user_runs_no_plugin() -> None:
-    with tempfile.TemporaryDirectory() as name:
-        Path(name, "mine.py").write_text("def f(agent): agent.push_log({'description': 'ran'})")
-        said = as_agent(
-            ["--bounding-set=-setuid"],
-            f'[agent]\nplugin_paths = ["{name}"]\n[plugins]\nmine = ["f"]',
-        )
+def test_root_that_cannot_change_its_user_runs_no_plugin(as_agent: Callable[..., str]) -> None:
+    code = "def f(agent): agent.push_log({'description': 'ran'})"
+    said = as_agent(["--bounding-set=-setuid"], code)
     assert "mine.f is not run: it would be root" in said
     assert 'user = "root" below [plugin_limits]' in said
     assert "ran" not in said.split()
@@ -342,19 +310,9 @@ def test_what_left_its_session_does_not_outlive_it(
     wait_for_the_end_of(int(store.entries[0].message))
 
 
-@as_root
-@pytest.mark.skipif(not FOR_EVERYBODY, reason="no Python for everybody")
-def test_the_packaged_agent_ends_it_too_which_is_not_root() -> None:
-    """With the two capabilities of its unit, and plugins of another user."""
-    with tempfile.TemporaryDirectory() as name:
-        Path(name).chmod(0o755)
-        Path(name, "mine.py").write_text(DAEMON + "    time.sleep(3600)")
-        pid = as_agent(
-            ["--reuid=65534", "--regid=65534", "--clear-groups",
-             "--inh-caps=+setuid,+setgid", "--ambient-caps=+setuid,+setgid"],
-            f'[agent]\nplugin_paths = ["{name}"]\n[plugins]\nmine = ["f"]\n'
-            '[plugin_limits]\nuser = "daemon"',
-        )  # fmt: skip
+def test_the_packaged_agent_ends_it_too_which_is_not_root(as_agent: Callable[..., str]) -> None:
+    code = DAEMON + "    time.sleep(3600)"
+    pid = as_agent(PACKAGED, code, '[plugin_limits]\nuser = "daemon"')
     wait_for_the_end_of(int(pid))
 
 
@@ -591,7 +549,7 @@ def test_what_stands_still_holds_up_neither_a_reload_nor_the_end(
 # What it may not reach
 
 LOOKS = """
-import ctypes, json, os, signal, socket
+import ctypes, json, os, signal, socket, tempfile
 def f(agent):
     found = {}
     def attempt(name, act):
@@ -631,7 +589,7 @@ def f(agent):
     attempt('own module', lambda: open(__file__, 'a'))
     attempt('own folder', lambda: open(os.path.join(here, 'new.py'), 'w'))
     attempt('link', lambda: os.symlink('/etc/passwd', os.path.join(here, 'link')))
-    attempt('tmp', lambda: open('/tmp/of-a-plugin', 'w'))
+    attempt('tmp', lambda: tempfile.TemporaryFile(dir='/tmp'))
     attempt('user', lambda: os.setuid(0))
     attempt('groups', lambda: os.setgroups([]))
     open_ones = []
