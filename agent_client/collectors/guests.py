@@ -157,11 +157,12 @@ class Guests(Collector):
                 news.append(("error", f"{called} {domain.trouble}"))
             elif was and domain.kind == RUNNING:
                 news.append(("info", f"{called} runs again"))
-        for level, text in sorted(news)[:_MOST_NEWS]:
+        news.sort()  # errors first
+        rest = news[_MOST_NEWS:]
+        if rest:
+            news[_MOST_NEWS:] = [(rest[0][0], f"and {len(rest)} further guests changed so")]
+        for level, text in news:
             points.tell(News(level, text, "libvirtd", "sentinella.guests"))
-        if len(news) > _MOST_NEWS:
-            text = f"and {len(news) - _MOST_NEWS} further guests changed so"
-            points.tell(News("error", text, "libvirtd", "sentinella.guests"))
 
     # Processes
 

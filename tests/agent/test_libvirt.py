@@ -353,6 +353,9 @@ def test_of_many_guests_those_in_trouble_come_first_and_the_rest_is_counted(
     news = collected(guests).news
     assert len(news) == 21
     assert news[-1].text == f"and {MOST_GUESTS + 11 - 20} further guests changed so"
+    assert news[-1].level == "error"
+    watch.says(*(Domain(one.name, one.uuid, 1, 1) for one in domains))
+    assert {one.level for one in collected(guests).news} == {"info"}, "good news is no error"
 
 
 def test_a_libvirt_that_fails_is_said_once_and_processes_are_seen_all_the_same(
