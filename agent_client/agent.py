@@ -25,6 +25,7 @@ from agent_client.config import Config, ConfigError
 from agent_client.farewell import reason_for
 from agent_client.identity import agent_id
 from agent_client.inbox import Inbox
+from agent_client.logfiles import user_name
 from agent_client.logreader import Entry
 from agent_client.masking import Masker, mask_own_by, masker_of
 from agent_client.once import Once
@@ -66,8 +67,9 @@ def sole_use(state_dir: str) -> Iterator[None]:
     os.makedirs(state_dir, mode=0o700, exist_ok=True)
     owner = os.stat(state_dir).st_uid
     if os.geteuid() == 0 and owner != 0:
+        who = user_name(owner)
         raise PermissionError(
-            errno.EPERM, f"belongs to user {owner}; do this as that user (sudo -u)", state_dir
+            errno.EPERM, f"belongs to user {who}; do this as that user: sudo -u {who}", state_dir
         )
     descriptor = os.open(
         os.path.join(state_dir, "lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600

@@ -222,7 +222,7 @@ def load(path: str | None, environ: Mapping[str, str]) -> Config:
         document, found = _read(file_path, warnings)
         if not found and (path or environ.get("SENTINELLA_CONFIG")):
             raise ConfigError(f"{file_path}: no such file")
-        config = _config(document, environ, warnings)
+        config = _config(document, environ, warnings, file_path)
     except ValueError as error:
         raise ConfigError(f"{file_path}: {' '.join(str(error).split())}") from None
     return dataclasses.replace(config, path=file_path if found else "")
@@ -232,7 +232,7 @@ def parse(text: str, path: str) -> Config:
     """The configuration that this text is, without the environment. Raises ConfigError."""
     warnings: list[str] = []
     try:
-        return _config(_document(text, path, warnings), {}, warnings)
+        return _config(_document(text, path, warnings), {}, warnings, path)
     except ValueError as error:
         raise ConfigError(f"{path}: {' '.join(str(error).split())}") from None
 
@@ -384,7 +384,9 @@ class _Table:
             raise self.error(unknown[0], f"no such option; there are {known}")
 
 
-def _config(document: Mapping[str, Any], environ: Mapping[str, str], warnings: list[str]) -> Config:
+def _config(
+    document: Mapping[str, Any], environ: Mapping[str, str], warnings: list[str], path: str
+) -> Config:
     agent = _Table("agent", document.get("agent", {}), environ, "SENTINELLA_")
     spool = _Table("spool", document.get("spool", {}))
     server = agent.text("server").rstrip("/")
@@ -404,7 +406,8 @@ def _config(document: Mapping[str, Any], environ: Mapping[str, str], warnings: l
         raise agent.error("key", "holds a character that no key has")
     levels = _levels(document.get("levels", {}))
     services, unwatched = _services(document.get("services", {}))
-    plugins_dir = agent.text("plugins_dir")
+    beside = os.path.join(os.path.dirname(os.path.abspath(path)), "conf.d")
+    plugins_dir = agent.text("plugins_dir", beside)
     config = Config(
         server=server,
         key=key,

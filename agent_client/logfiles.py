@@ -584,12 +584,13 @@ def _proc_device() -> int:
     return os.stat("/proc").st_dev
 
 
-def user_name() -> str:
-    """Whose rights the agent has."""
+def user_name(uid: int | None = None) -> str:
+    """A user's name, or number where it has none; without `uid` whose rights the agent has."""
+    uid = os.geteuid() if uid is None else uid
     try:
-        return pwd.getpwuid(os.geteuid()).pw_name
+        return pwd.getpwuid(uid).pw_name
     except KeyError:
-        return str(os.geteuid())
+        return str(uid)
 
 
 def begins_alike(content: Content, size: int, position: Position) -> bool:

@@ -223,11 +223,24 @@ def _refusal(answer: http.client.HTTPResponse, content: bytes) -> Refused:
             problem = json.loads(content)
             if isinstance(problem, dict):
                 said = problem.get("detail") or problem.get("title") or detail
-                detail = str(said)
+                detail = _wrong_fields(problem.get("errors")) or str(said)
     if 300 <= answer.status < 400:
         detail = f"redirected to {answer.headers.get('Location')}: set `server` to that address"
     return Refused(
         answer.status, detail[:500], _retry_after(answer.headers.get("Retry-After")), ours
+    )
+
+
+def _wrong_fields(errors: object) -> str:
+    """What a problem document says of each field, on one line; "" where it names none."""
+    if not isinstance(errors, dict):
+        return ""
+    return " ".join(
+        f"{field}: {one['message']}"
+        for field, found in errors.items()
+        if isinstance(found, list)
+        for one in found
+        if isinstance(one, dict) and isinstance(one.get("message"), str)
     )
 
 

@@ -213,6 +213,8 @@ class Supervisor:
                 self._plugins[name] = _Plugin(module, function, limits, settings)
         for plugin in self._plugins.values():
             plugin.foreign = _foreign(plugin, config)
+            if plugin.state.state == "waiting":  # its author may have mended it: now, not in 5 min
+                plugin.start_at, plugin.back_off = 0.0, _BACK_OFF_FROM
 
     def _look(self, now: float) -> None:
         """Start what is due, bury what died, kill what hangs."""

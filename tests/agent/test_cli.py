@@ -607,6 +607,20 @@ def test_maintenance_says_how_long_and_why_with_the_servers_own_key(
     assert server.requests[-1]["path"] == SUPPRESSION_PATH + "/end"
 
 
+def test_a_refusal_says_which_value_is_wrong_and_why(
+    server: ReportServer, write_config: Callable[..., Path], call: Callable[..., Any]
+) -> None:
+    said = {
+        "detail": "One or more fields are not valid; see errors.",
+        "errors": {"seconds": [{"message": "At most 2592000.", "code": "max_value"}], "x": "odd"},
+    }
+    named = {"Content-Type": "application/problem+json"}
+    server.refuse = lambda body: (422, named, json.dumps(said).encode())
+    code, _, err = call("-c", write_config(server.url), "maintenance", "900d", "long")
+    assert code == 3
+    assert err.strip().endswith("refuses: seconds: At most 2592000.")
+
+
 @pytest.mark.parametrize("wrong", [[], ["20m"], ["soon", "why"], ["0", "why"], ["20m", " "]])
 def test_maintenance_needs_a_span_and_a_reason(
     write_config: Callable[..., Path], call: Callable[..., Any], wrong: list[str]

@@ -75,6 +75,21 @@ def test_a_whole_configuration_is_read(tmp_path: Path) -> None:
     assert config.masking.patterns[0].search("ticket-17")
 
 
+def test_what_plugins_are_told_lies_beside_the_configuration_unless_said_otherwise(
+    tmp_path: Path,
+) -> None:
+    for place in ("conf.d", "other"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "docker.conf").write_text(f'{{"plugin_key": "{place}"}}')
+    assert load(write(tmp_path, ""), {}).settings_of("docker") == {
+        "docker": {"plugin_key": "conf.d"}
+    }
+    said = f'[agent]\nplugins_dir = "{tmp_path}/other"\n'
+    assert load(write(tmp_path, said), {}).settings_of("docker") == {
+        "docker": {"plugin_key": "other"}
+    }
+
+
 def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
     path = write(tmp_path, '[agent]\nserver = "http://file"\nkey = "a"\ninterval = 60\n')
     environ = {

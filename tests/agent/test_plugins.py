@@ -320,6 +320,18 @@ def test_a_thousand_reloads_without_a_plugin_hold_nobody_up(
     assert not reloading.is_alive()
 
 
+def test_a_reload_starts_a_plugin_that_was_mended_at_once(
+    configure: Callable[..., Config], supervise: Supervise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisors, "_BACK_OFF_FROM", 3600.0)
+    broken = {"mine.py": "def f(agent): raise ValueError('broken')"}
+    supervisor, store = supervise(configure('mine = ["f"]', write=broken))
+    assert store.wait(lambda: store.said("broken"))
+    mended = {"mine.py": "def f(agent): agent.push_log({'message': 'mended'})"}
+    supervisor.use(configure('mine = ["f"]', write=mended))
+    assert store.wait(lambda: any(entry.message == "mended" for entry in store.entries))
+
+
 def test_a_reload_starts_what_is_new_and_ends_what_is_gone(
     configure: Callable[..., Config], supervise: Supervise
 ) -> None:
