@@ -124,7 +124,9 @@ class Inbox:
     def _serve(self) -> None:
         while not self._stop.is_set():
             lines: list[tuple[socket.socket, bytes]] = []
-            for key, _ in self._selector.select():
+            ready = [key for key, _ in self._selector.select()]
+            # Who speaks is heard before another is let in, for whom the longest silent one goes.
+            for key in sorted(ready, key=lambda key: key.fileobj is self._listener):
                 if key.fileobj is self._listener:
                     self._accept()
                 elif key.fileobj is not self._woken:

@@ -9,6 +9,7 @@ import os
 import shutil
 import socket
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,11 +25,11 @@ from agent_client.discovery.host import Host
 from agent_client.discovery.look import Discovery
 from agent_client.discovery.memory import Memory, Seen
 from agent_client.discovery.processes import ProcessTable
-from agent_client.inbox import Inbox, Unstorable, hand_over
+from agent_client.inbox import _CONNECTIONS, Inbox, Unstorable, hand_over
 from agent_client.private_files import write_private
 from agent_client.tailer import Tailer
 
-from .conftest import ReportServer
+from .conftest import ReportServer, until
 from .recorded import RecordedHost
 
 SECRET = "2026-11-22 10:00:00.000 1 ERROR root [-] the password is hunter2\n"
@@ -309,6 +310,38 @@ def test_those_who_say_nothing_keep_nobody_out(tmp_path: Path) -> None:
     finally:
         inbox.close()
         for link in silent:
+            link.close()
+
+
+def test_who_speaks_while_another_comes_is_not_taken_for_silent(tmp_path: Path) -> None:
+    busy, going = threading.Event(), threading.Event()
+
+    def store(points: Any, entries: Any) -> None:
+        busy.set()
+        going.wait(20)
+
+    inbox = Inbox(str(tmp_path), store)
+    links: list[socket.socket] = []
+
+    def connect() -> None:
+        links.append(socket.socket(socket.AF_UNIX))
+        links[-1].settimeout(20.0)
+        links[-1].connect(str(tmp_path / "send.sock"))
+
+    try:
+        for number in range(_CONNECTIONS):
+            connect()
+            until(lambda number=number: len(inbox._waiting) > number)  # type: ignore[misc]
+        links[1].sendall(b'{"message": "x"}\n')
+        assert busy.wait(20)
+        connect()
+        links[0].sendall(b'{"message": "late"}\n')
+        going.set()
+        assert json.loads(links[0].makefile().readline()) == {"ok": True}
+    finally:
+        going.set()
+        inbox.close()
+        for link in links:
             link.close()
 
 
