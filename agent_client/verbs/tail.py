@@ -36,10 +36,16 @@ def tail(services: tuple[str, ...], level: str | None, once: bool, back: str, as
 
     config = session().load()
     sources = followed(config)
+    known = sorted({one.service for one in sources})
+    if not known:
+        raise Failure("no log is followed; see what is found by `sentinella discover`", PROBLEM)
     if services:
         sources = [one for one in sources if one.service in services]
     if not sources:
-        raise Failure("no log file is followed; see `sentinella check-config`", PROBLEM)
+        asked = ", ".join(services)
+        raise Failure(
+            f"no log of {asked} is followed; there are those of {', '.join(known)}", PROBLEM
+        )
     size = _size(back)
     mask = masker_of(config)
     tailer = Tailer(

@@ -333,7 +333,11 @@ def test_tail_shows_what_the_agent_would_read_and_moves_no_position(
     code, out, _ = call("-c", config, "tail", "nova", "--once", "--level", "error", "--json")
     assert [json.loads(line)["message"] for line in out.splitlines()] == ["it broke"]
     assert not (tmp_path / "state").exists()
-    assert call("-c", config, "tail", "glance", "--once")[0] == 1
+    code, _, said = call("-c", config, "tail", "glance", "--once")
+    assert (code, said) == (
+        1,
+        "sentinella: no log of glance is followed; there are those of nova\n",
+    )
 
 
 # What logs and processes say, on a terminal

@@ -11,6 +11,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from agent_client.agent import Agent
 from agent_client.config import Config
 
@@ -66,6 +68,7 @@ def test_a_clock_that_is_set_back_and_forth_bends_no_number_and_floods_nobody(
     assert sum("specs" in report for report in reports) <= 2
 
 
+@pytest.mark.chaos
 def test_an_agent_that_was_stopped_goes_on_with_one_report_and_its_schedule(
     write_config: Callable[..., Path], server: ReportServer
 ) -> None:
