@@ -193,10 +193,10 @@ def test_the_package_of_the_original_agent_is_replaced_and_its_configuration_kep
     (old / "etc/init.d/sentinella").write_text("#!/bin/sh\n")
     (old / "DEBIAN/conffiles").write_text("/etc/init.d/sentinella\n")
     subprocess.run(["dpkg-deb", "--build", old, tmp_path / "old.deb"], check=True)
-    debian.run("dpkg", "--install", debian.put("/root/old.deb", tmp_path / "old.deb"))
+    debian.run("dpkg", "--install", debian.put("/srv/old.deb", tmp_path / "old.deb"))
     written = b'{"api_url": "https://api.example", "account_key": "KEY"}'
     debian.put("/etc/sentinella/sentinella.conf", written)
-    debian.run("dpkg", "--install", debian.put("/root/new.deb", packages / DEB))
+    debian.run("dpkg", "--install", debian.put("/srv/new.deb", packages / DEB))
     assert (debian.root / "etc/sentinella/sentinella.conf").read_bytes() == written
     assert not (debian.root / "etc/init.d/sentinella").exists()
     assert VERSION in debian.run("sentinella", "--version")
@@ -215,7 +215,7 @@ def test_the_manual_tells_of_every_verb(tmp_path):
 
 
 def test_a_manual_page_and_completion_come_with_the_package(debian, packages):
-    debian.run("dpkg", "--install", debian.put("/root/new.deb", packages / DEB))
+    debian.run("dpkg", "--install", debian.put("/srv/new.deb", packages / DEB))
     listed = debian.run("dpkg", "--listfiles", "sentinella")
     assert "/usr/share/man/man1/sentinella.1.gz" in listed
     completion = "/usr/share/bash-completion/completions/sentinella"
@@ -239,7 +239,7 @@ def test_the_rpm_lays_down_the_same_files(packages, debian, tmp_path):
         for path in root.rglob("*")
         if path.is_file() and ".rpmdb" not in path.parts
     }
-    debian.run("dpkg", "--install", debian.put("/root/new.deb", packages / DEB))
+    debian.run("dpkg", "--install", debian.put("/srv/new.deb", packages / DEB))
     deb = {
         path.lstrip("/").replace("lib/systemd", "usr/lib/systemd", 1)
         for path in debian.run("dpkg", "--listfiles", "sentinella").splitlines()
@@ -280,9 +280,9 @@ def test_nobody_but_root_can_change_what_a_package_brings(packages, tmp_path):
 def booted(debian: Debian) -> Iterator[Path]:
     """As if systemd ran there: what it is asked for is noted, one line each."""
     (debian.root / "run/systemd/system").mkdir(parents=True)
-    debian.put("/usr/local/bin/systemctl", b'#!/bin/sh\necho "$*" >> /root/asked\n')
+    debian.put("/usr/local/bin/systemctl", b'#!/bin/sh\necho "$*" >> /srv/asked\n')
     debian.run("chmod", "755", "/usr/local/bin/systemctl")
-    asked = debian.root / "root/asked"
+    asked = debian.root / "srv/asked"
     asked.touch()
     try:
         yield asked
@@ -294,7 +294,7 @@ def booted(debian: Debian) -> Iterator[Path]:
 def test_an_update_keeps_configuration_and_spool_and_starts_nothing_that_was_stopped(
     debian, packages
 ):
-    package = debian.put("/root/new.deb", packages / DEB)
+    package = debian.put("/srv/new.deb", packages / DEB)
     with booted(debian) as asked:
         debian.run("dpkg", "--install", package)
         assert "enable --quiet sentinella.service" in asked.read_text()
@@ -328,7 +328,7 @@ def test_an_update_keeps_configuration_and_spool_and_starts_nothing_that_was_sto
 
 
 def test_it_is_removed_while_it_runs(debian, packages):
-    debian.run("dpkg", "--install", debian.put("/root/new.deb", packages / DEB))
+    debian.run("dpkg", "--install", debian.put("/srv/new.deb", packages / DEB))
     debian.put(
         "/etc/sentinella/agent.toml", b'[agent]\nserver = "http://127.0.0.1:9"\nkey = "snt_x"\n'
     )
