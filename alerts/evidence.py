@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 from django.urls import reverse
 
+from alerts import knowledge
 from alerts.breaches import SERVICES
 from alerts.models import Alert, Rule
 from alerts.sentences import Measured
@@ -19,6 +20,7 @@ from metrics.events import Matcher
 BEFORE = timedelta(minutes=10)
 LINES = 20
 CHARTS = 4
+KNOWN = 3
 
 
 def figures(alerts: list[Alert]) -> list[dict[str, str]]:
@@ -110,3 +112,8 @@ def lines(tenant_id: int, alerts: list[Alert]) -> list[dict[str, Any]]:
         }
         for event in found
     ]
+
+
+def known(found: list[dict[str, Any]]) -> list[knowledge.Known]:
+    """The known failures among log lines, each once, the most frequent first."""
+    return knowledge.explain_all(((one["service"], one["message"]) for one in found), KNOWN)

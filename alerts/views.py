@@ -64,12 +64,14 @@ def incident(request: TenantRequest, pk: int) -> HttpResponse:
     if row is None:
         raise NotFound
     alerts = sorted(row.alert_set.all(), key=lambda one: -Severity(one.severity).rank)
+    lines = evidence.lines(request.tenant.pk, alerts)
     context = {
         "incident": row,
         "alerts": alerts,
         "figures": evidence.figures(alerts),
         "advice": evidence.advice(alerts),
-        "lines": evidence.lines(request.tenant.pk, alerts),
+        "known": evidence.known(lines),
+        "lines": lines,
         "charts": evidence.charts(alerts),
         "history": queries.history(row),
     }
