@@ -12,8 +12,9 @@ import yaml
 
 #: What a line may accuse: the services that others depend on, and what hosts are made of.
 DEPENDENCIES = frozenset(
-    "rabbitmq mariadb memcached keystone placement haproxy keepalived libvirt openvswitch nova"
-    " neutron glance cinder heat storage host disk memory network clock certificate".split()
+    {"rabbitmq", "mariadb", "memcached", "haproxy", "keepalived", "libvirt", "openvswitch"}
+    | {"keystone", "placement", "nova", "neutron", "glance", "cinder", "heat"}
+    | {"storage", "host", "disk", "memory", "network", "clock", "certificate"}
 )
 #: How an entry's lines are known: provoked on a real cloud, read in the source that writes them,
 #: or from what is published about them.
@@ -198,11 +199,13 @@ class _Reader:
         if "releases" not in self._given:
             return ("", "")
         parts = self._mapping(self._given["releases"], "releases", {"first", "last"})
-        return str(parts.get("first", "")).lower(), str(parts.get("last", "")).lower()
+        first, last = (
+            self._said(parts[key], f"releases: {key}").lower() if key in parts else ""
+            for key in ("first", "last")
+        )
+        return first, last
 
-    def _mapping(
-        self, given: object, what: str, keys: set[str] | None = None
-    ) -> Mapping[str, Any]:
+    def _mapping(self, given: object, what: str, keys: set[str] | None = None) -> Mapping[str, Any]:
         if not isinstance(given, dict):
             raise self._bad(f"{what} must be a mapping, not {given!r}")
         if keys is not None and (strange := sorted(map(str, set(given) - keys))):

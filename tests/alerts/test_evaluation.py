@@ -148,6 +148,30 @@ def test_an_event_rule_counts_within_its_window_and_resolves_after_it(acme, rule
     assert alert.resolved_at == later + MINUTE
 
 
+def test_an_incident_says_what_is_known_of_its_log_lines(acme, rules, bob, client):
+    Rule.objects.create(
+        name="Errors", kind="event", level="error", aggregation="count",
+        comparison=">=", thresholds={"error": 3}, window=MINUTE,
+    )  # fmt: skip
+    lines = [
+        "Connection failed: [Errno 111] ECONNREFUSED (retrying in 8.0 seconds)",
+        "Connection failed: [Errno 111] ECONNREFUSED (retrying in 16.0 seconds)",
+        "OSError: [Errno 28] No space left on device",
+        "Instance failed to spawn",
+    ]
+    send(acme, NOW, events=[log(NOW, "error", line, str(n)) for n, line in enumerate(lines)])
+    evaluation.evaluate(NOW)
+    client.force_login(bob)
+    page = client.get(f"/o/acme/incidents/{Incident.objects.get().pk}/").content.decode()
+    advice = page[page.index("What to do") : page.index('aria-label="Log lines"')]
+    assert advice.index("RabbitMQ can&#x27;t be reached") < advice.index("A disk is full")
+    assert advice.count("RabbitMQ can&#x27;t be reached") == 1
+    assert "rabbitmqctl cluster_status" in advice
+    assert page.count("Known: RabbitMQ can&#x27;t be reached") == 2
+    logs = client.get("/o/acme/logs/?q=Errno").content.decode()
+    assert "Known: A disk is full" in logs
+
+
 def test_a_silent_server_says_why_its_agent_stopped(acme, rules):
     Rule.objects.create(name="Server silent", kind="silence", thresholds={"critical": 0})
     send(acme, NOW, cpu(1))
