@@ -9,6 +9,7 @@ from django.template.loader import render_to_string
 
 from alerts import knowledge
 from alerts.knowledge import BadKnowledge, Entry
+from tests.alerts.builders import NOON
 
 ENTRIES = knowledge.entries()
 EXAMPLES = [(entry, example) for entry in ENTRIES for example in entry.examples]
@@ -164,7 +165,7 @@ def test_a_fault_names_its_file_and_entry(tmp_path: Path, was, becomes, complain
 
 
 def test_a_shown_line_that_is_known_says_so_and_another_does_not() -> None:
-    line = {"level": "error", "service": "nova-compute", "message": "Starting 2 workers"}
+    line = {"at": NOON, "level": "error", "service": "l3", "message": "Starting 2 workers"}
     assert "Known:" not in render_to_string("metrics/_lines.html", {"events": [line]})
     line["message"] = "Failed reporting state!"
     shown = render_to_string("metrics/_lines.html", {"events": [line]})
