@@ -97,7 +97,7 @@ def settle(readings: Mapping[Rule, Iterable[Reading]], at: datetime) -> None:
                     ended.append(waiting.pk)
                 if alert is not None:
                     said = reading.recovered or sentences.over(
-                        Measured.by(rule), _seen(reading, alert.server.host), at
+                        Measured.by(rule), _seen(reading, alert.host), at
                     )
                     incidents.recover(alert, reading.value, said, at)
                 continue
@@ -110,9 +110,7 @@ def settle(readings: Mapping[Rule, Iterable[Reading]], at: datetime) -> None:
                 alert.value, alert.limit, alert.breached_at = reading.value, breach.limit, at
                 counted.append(alert)
                 if alert.severity != breach.severity:
-                    said = _explain(
-                        rule, reading, breach.limit, alert.server.host, waiting.since, at
-                    )
+                    said = _explain(rule, reading, breach.limit, alert.host, waiting.since, at)
                     incidents.note_severity(alert, Severity(breach.severity), at, said)
             elif at - waiting.since >= rule.hold:
                 incidents.open_or_count(
@@ -147,7 +145,7 @@ def settle(readings: Mapping[Rule, Iterable[Reading]], at: datetime) -> None:
             and alert.rule.measurement == SERVICES
             and (alert.server_id, alert.service) in given_up()
         ):
-            text = f"The agent of {alert.server.host} does not watch {alert.service} any more."
+            text = f"The agent of {alert.host} does not watch {alert.service} any more."
             incidents.resolve_alert(alert, at, text)
         elif _is_gone(alert, at):
             incidents.resolve_alert(alert, at, f"Nothing was measured for {span(GONE)}.")
@@ -198,12 +196,13 @@ def _title(rule: Rule, reading: Reading) -> str:
 
 
 def _is_gone(alert: Alert, at: datetime) -> bool:
-    return at - alert.breached_at > GONE and alert.server.status == Server.Status.UP
+    up = alert.server is not None and alert.server.status == Server.Status.UP
+    return up and at - alert.breached_at > GONE
 
 
 def resolve_orphans(at: datetime) -> None:
     """An alert whose rule was switched off or deleted can't recover; it ends here."""
-    orphans = Alert.objects.filter(resolved_at=None).exclude(rule__enabled=True)
+    orphans = Alert.objects.filter(resolved_at=None, origin="").exclude(rule__enabled=True)
     for alert in orphans.select_related("incident"):
         incidents.resolve_alert(alert, at, "Its rule was switched off or deleted.")
     Pending.objects.exclude(rule__enabled=True).delete()

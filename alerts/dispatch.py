@@ -68,7 +68,7 @@ def tell_what_was_muted(at: datetime) -> None:
     """Tell people of what opened in a maintenance or blackout that is over, and still holds."""
     muted = Alert.objects.filter(resolved_at=None).exclude(suppressed="")
     over = list(muted.select_related("incident"))
-    still = suppression.active_for({alert.server_id for alert in over}, at)
+    still = suppression.active_for({one.server_id for one in over if one.server_id}, at)
     for alert in over:
         if alert.server_id not in still:
             Alert.objects.filter(pk=alert.pk).update(suppressed="")
@@ -229,7 +229,7 @@ def message_of(notification: Notification) -> Message:
         severity=notification.severity,
         title=incident.title,
         organization=tenant.name,
-        server=alert.server.host,
+        server=alert.host,
         service=alert.service,
         subject=alert.subject,
         text=event.text if event else incident.title,

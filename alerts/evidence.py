@@ -82,7 +82,7 @@ def charts(alerts: list[Alert]) -> list[dict[str, Any]]:
 
 def lines(tenant_id: int, alerts: list[Alert]) -> list[dict[str, Any]]:
     """Log events of the incident's servers around its begin: what its rule counts, or errors."""
-    if not alerts:
+    if not any(alert.server_id for alert in alerts):
         return []
     begin = min(alert.opened_at for alert in alerts)
     rule = alerts[0].rule
@@ -93,7 +93,7 @@ def lines(tenant_id: int, alerts: list[Alert]) -> list[dict[str, Any]]:
         words,
         levels=events.levels_from(level) if level else (),
         services=(service,) if service else (),
-        server_ids=tuple({alert.server_id for alert in alerts}),
+        server_ids=tuple({one.server_id for one in alerts if one.server_id}),
         start=begin - BEFORE,
         end=begin + BEFORE,
     )

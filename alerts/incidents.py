@@ -213,6 +213,7 @@ def _tell(
 
 
 def _changed(alert: Alert) -> None:
-    open_ones = Alert.objects.filter(server=alert.server_id, resolved_at=None)
-    servers.set_health(alert.server_id, worst(open_ones.values_list("severity", flat=True)))
+    if alert.server_id is not None:
+        open_ones = Alert.objects.filter(server=alert.server_id, resolved_at=None)
+        servers.set_health(alert.server_id, worst(open_ones.values_list("severity", flat=True)))
     live.announce_on_commit("alert", alert.pk)

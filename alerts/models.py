@@ -204,7 +204,13 @@ class Alert(models.Model):
 
     incident = models.ForeignKey(Incident, on_delete=models.CASCADE)
     rule = models.ForeignKey(Rule, null=True, on_delete=models.SET_NULL)
-    server = models.ForeignKey(Server, on_delete=models.CASCADE)
+    server = models.ForeignKey(Server, null=True, blank=True, on_delete=models.CASCADE)
+    resource = models.CharField(
+        max_length=255, blank=True, help_text="What it is on, where that is no server known here."
+    )
+    origin = models.CharField(
+        max_length=20, blank=True, help_text="The tool that sent it; empty: a rule raised it."
+    )
     fingerprint = models.CharField(max_length=64)
     severity = models.CharField(max_length=8, choices=Severity.choices)
     service = models.CharField(max_length=200, help_text="The process, or `system`.")
@@ -234,6 +240,9 @@ class Alert(models.Model):
             models.CheckConstraint(
                 condition=~Q(service="") & ~Q(subject=""), name="names_service_and_subject"
             ),
+            models.CheckConstraint(
+                condition=Q(server__isnull=False) | ~Q(resource=""), name="is_on_something"
+            ),
         ]
         indexes = [
             models.Index(fields=["server", "-opened_at"], name="alert_of_server"),
@@ -241,7 +250,12 @@ class Alert(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.title} on {self.server}"
+        return f"{self.title} on {self.host}"
+
+    @property
+    def host(self) -> str:
+        """What it is on: a server's host name, or what another tool calls it."""
+        return self.server.host if self.server else self.resource
 
     @property
     def about(self) -> str:
@@ -254,8 +268,8 @@ class Alert(models.Model):
     @property
     def advice(self) -> str:
         """What its rule says to do, with what it is about in place of {service} and {server}."""
-        said, host = self.rule.advice if self.rule else "", self.server.host
-        return said.replace("{service}", self.about or host).replace("{server}", host)
+        said = self.rule.advice if self.rule else ""
+        return said.replace("{service}", self.about or self.host).replace("{server}", self.host)
 
     @property
     def in_short(self) -> str:

@@ -55,8 +55,8 @@ def dressed(found: QuerySet[Incident]) -> list[Incident]:
     """Incidents with what pages say of them.
 
     `acknowledged_by` is a person, or words for a program; `server` the one that all its alerts
-    are on; `about` the services or mounts of it that its title does not name; `seen` what was last
-    said of it; `alert_count`.
+    are on, `host` what it is called; `about` the services or mounts of it that its title does not
+    name; `seen` what was last said of it; `alert_count`.
     """
     alerts = Alert.objects.select_related("server__group", "rule").order_by("pk")
     rows = list(
@@ -68,9 +68,11 @@ def dressed(found: QuerySet[Incident]) -> list[Incident]:
     people = accounts.people(row.taken_by for row in rows if row.taken_by)
     for row in rows:
         servers = {alert.server for alert in row.alert_set.all()}
+        hosts = {alert.host for alert in row.alert_set.all()}
         said = [event.text for event in row.event_set.all() if event.kind in _SAYS_WHAT]
         dress: Any = row
         dress.server = servers.pop() if len(servers) == 1 else None
+        dress.host = hosts.pop() if len(hosts) == 1 else ""
         about = _about(row.alert_set.all())
         dress.about = "" if about and about in row.title else about
         dress.seen = said[-1] if said else ""
@@ -86,7 +88,7 @@ def _about(alerts: Iterable[Alert]) -> str:
     names = dict.fromkeys(
         alert.about
         for alert in alerts
-        if alert.about and alert.rule and alert.rule.kind != Rule.Kind.SILENCE
+        if alert.about and not (alert.rule and alert.rule.kind == Rule.Kind.SILENCE)
     )
     first = ", ".join(list(names)[:_NAMED])
     return f"{first} and {len(names) - _NAMED} more" if len(names) > _NAMED else first
@@ -156,6 +158,8 @@ def worst_by_server() -> dict[int, Alert]:
     """The worst open alert of each server, the newest of equals."""
     worst: dict[int, Alert] = {}
     for alert in Alert.objects.filter(resolved_at=None).order_by("pk"):
+        if alert.server_id is None:
+            continue
         known = worst.get(alert.server_id)
         if known is None or Severity(alert.severity).rank >= Severity(known.severity).rank:
             worst[alert.server_id] = alert
@@ -179,7 +183,8 @@ def badness(server: Server) -> int:
 
 
 def open_alerts_by_server() -> dict[int, int]:
-    rows = Alert.objects.filter(resolved_at=None).values_list("server").annotate(n=Count("pk"))
+    on_servers = Alert.objects.filter(resolved_at=None, server__isnull=False)
+    rows = on_servers.values_list("server").annotate(n=Count("pk"))
     return dict(rows)
 
 

@@ -104,7 +104,7 @@ class RuleSerializer(Validated):
 
 
 class AlertSerializer(serializers.ModelSerializer[Alert]):
-    host = serializers.CharField(source="server.host", read_only=True)
+    host = serializers.CharField(read_only=True)
 
     class Meta:
         model = Alert
@@ -114,6 +114,7 @@ class AlertSerializer(serializers.ModelSerializer[Alert]):
             "rule",
             "server",
             "host",
+            "origin",
             "severity",
             "service",
             "subject",
