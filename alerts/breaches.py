@@ -77,6 +77,8 @@ def settle(readings: Mapping[Rule, Iterable[Reading]], at: datetime) -> None:
     given_up = functools.cache(functools.partial(services.given_up, at))
     pending = {one.fingerprint: one for one in Pending.objects.filter(rule__in=rules)}
     counted: list[Alert] = []
+    founds: list[incidents.Found] = []
+    recovered: list[incidents.Recovered] = []
     begun: list[Pending] = []
     ended: list[int] = []
     for rule, found in readings.items():
@@ -99,7 +101,7 @@ def settle(readings: Mapping[Rule, Iterable[Reading]], at: datetime) -> None:
                     said = reading.recovered or sentences.over(
                         Measured.by(rule), _seen(reading, alert.host), at
                     )
-                    incidents.recover(alert, reading.value, said, at)
+                    recovered.append(incidents.Recovered(alert, reading.value, said))
                 continue
             if waiting is None:
                 since = min(reading.taken_at or at, at)
@@ -113,7 +115,7 @@ def settle(readings: Mapping[Rule, Iterable[Reading]], at: datetime) -> None:
                     said = _explain(rule, reading, breach.limit, alert.host, waiting.since, at)
                     incidents.note_severity(alert, Severity(breach.severity), at, said)
             elif at - waiting.since >= rule.hold:
-                incidents.open_or_count(
+                founds.append(
                     incidents.Found(
                         rule=rule,
                         fingerprint=name,
@@ -134,8 +136,7 @@ def settle(readings: Mapping[Rule, Iterable[Reading]], at: datetime) -> None:
                         ),
                         held_since=waiting.since,
                         title=_title(rule, reading),
-                    ),
-                    at,
+                    )
                 )
     for alert in open_alerts.values():
         if alert.fingerprint in seen:
@@ -146,9 +147,12 @@ def settle(readings: Mapping[Rule, Iterable[Reading]], at: datetime) -> None:
             and (alert.server_id, alert.service) in given_up()
         ):
             text = f"The agent of {alert.host} does not watch {alert.service} any more."
-            incidents.resolve_alert(alert, at, text)
+            recovered.append(incidents.Recovered(alert, None, text))
         elif _is_gone(alert, at):
-            incidents.resolve_alert(alert, at, f"Nothing was measured for {span(GONE)}.")
+            text = f"Nothing was measured for {span(GONE)}."
+            recovered.append(incidents.Recovered(alert, None, text))
+    incidents.open_all(founds, at)
+    incidents.recover_all(recovered, at)
     ended += [
         one.pk for one in pending.values() if one.fingerprint not in seen and at - one.since > GONE
     ]
@@ -203,6 +207,6 @@ def _is_gone(alert: Alert, at: datetime) -> bool:
 def resolve_orphans(at: datetime) -> None:
     """An alert whose rule was switched off or deleted can't recover; it ends here."""
     orphans = Alert.objects.filter(resolved_at=None, origin="").exclude(rule__enabled=True)
-    for alert in orphans.select_related("incident"):
-        incidents.resolve_alert(alert, at, "Its rule was switched off or deleted.")
+    text = "Its rule was switched off or deleted."
+    incidents.recover_all([incidents.Recovered(alert, None, text) for alert in orphans], at)
     Pending.objects.exclude(rule__enabled=True).delete()

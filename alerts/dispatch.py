@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -17,7 +18,7 @@ from kombu.exceptions import OperationalError
 
 from accounts.models import Tenant
 from accounts.timers import wake
-from alerts import notifiers
+from alerts import bulk, notifiers
 from alerts.models import Alert, Event, Incident, Notification, NotificationChannel, Severity
 from alerts.notifiers import Message, Undelivered
 from clouds import suppression
@@ -31,37 +32,69 @@ LAST_RETRY = timedelta(minutes=15)
 GIVE_UP = timedelta(hours=24)
 
 
-def queue(incident: Incident, transition: str, at: datetime) -> None:
-    """A row per channel that wants to know, in the caller's transaction: the outbox.
+@dataclass(frozen=True)
+class Told:
+    """A transition of an incident that people are to be told of, not before a time."""
 
-    None while every server of the incident is in maintenance or blackout.
+    incident: Incident
+    transition: str
+    not_before: datetime | None = None
+
+
+def queue(
+    incident: Incident, transition: str, at: datetime, not_before: datetime | None = None
+) -> None:
+    """The same for one transition of one incident."""
+    queue_all([Told(incident, transition, not_before)], at)
+
+
+def queue_all(told: Sequence[Told], at: datetime) -> None:
+    """A row per transition and channel that wants to know, in the caller's transaction: the outbox.
+
+    None while every server of the incident is in maintenance or blackout. The number of statements
+    is the same for any number of transitions.
     """
-    concerned = set(incident.alert_set.values_list("server", flat=True))
-    if concerned and concerned == set(suppression.active_for(concerned, at)):
+    if not told:
         return
-    channels = NotificationChannel.objects.filter(enabled=True)
-    if transition.startswith("resolved"):
-        told = Notification.objects.filter(incident=incident, channel=OuterRef("pk"))
-        channels = channels.filter(Exists(told))
-    else:
-        wanted = [s.value for s in Severity if s.rank <= Severity(incident.severity).rank]
-        channels = channels.filter(least_severity__in=wanted)
-    rows = [
-        Notification(
-            incident=incident,
-            channel=channel,
-            transition=transition,
-            severity=incident.severity,
-            created_at=at,
-            due_at=at,
-        )
+    incidents = [one.incident.pk for one in told]
+    concerned: dict[int, set[int]] = {}
+    of_them = Alert.objects.filter(incident__in=incidents).order_by()
+    for incident, server in of_them.values_list("incident", "server").distinct():
+        concerned.setdefault(incident, set()).add(server or 0)  # 0: on no server of ours
+    muted = set(suppression.active_for(set().union(*concerned.values()), at))
+    channels = list(NotificationChannel.objects.filter(enabled=True))
+    begun = Notification.objects.filter(incident__in=incidents).order_by()
+    knows = set(begun.values_list("incident", "channel").distinct())
+    rows: list[dict[str, Any]] = [
+        {
+            "incident_id": one.incident.pk,
+            "channel_id": channel.pk,
+            "transition": one.transition,
+            "severity": str(one.incident.severity),
+            "key": uuid.uuid4(),
+            "state": Notification.State.WAITING.value,
+            "created_at": at,
+            "due_at": max(at, one.not_before or at),
+            "attempts": 0,
+            "error": "",
+        }
+        for one in told
+        if not (servers := concerned.get(one.incident.pk, set())) or servers - muted
         for channel in channels
+        if _wants(channel, one, (one.incident.pk, channel.pk) in knows)
     ]
-    if not Notification.objects.bulk_create(rows, ignore_conflicts=True):
+    if not bulk.insert(Notification, rows, "ON CONFLICT DO NOTHING"):
         return
     schema = current_schema()
-    wake(schema, at)  # should the message below be lost, the next tick finds them
+    wake(schema, min(row["due_at"] for row in rows))  # should the message below be lost
     transaction.on_commit(partial(hand_over, schema))
+
+
+def _wants(channel: NotificationChannel, told: Told, knows: bool) -> bool:
+    """Whether a channel is told: of an end who heard of the begin, else what is bad enough."""
+    if told.transition.startswith("resolved"):
+        return knows
+    return Severity(told.incident.severity).rank >= Severity(channel.least_severity).rank
 
 
 def tell_what_was_muted(at: datetime) -> None:

@@ -26,9 +26,9 @@ def save_rule(access: Access, rule: Rule, at: datetime) -> Rule:
     rule.save()
     Pending.objects.filter(rule=rule).delete()
     if before and before != Rule.objects.values(*_LOOKS_AT).get(pk=rule.pk):
-        left = Alert.objects.filter(rule=rule, resolved_at=None).select_related("incident")
-        for alert in left:
-            incidents.resolve_alert(alert, at, "Its rule looks at something else now.")
+        left = Alert.objects.filter(rule=rule, resolved_at=None)
+        text = "Its rule looks at something else now."
+        incidents.recover_all([incidents.Recovered(alert, None, text) for alert in left], at)
     audit(access, verb, rule)
     wake(access.tenant.schema_name, at)
     return rule

@@ -99,10 +99,14 @@ def note_silence(last_seen: Mapping[int, datetime], now: datetime) -> list[Serve
     return changed
 
 
-def set_health(server_id: int, worst: str | None) -> None:
-    """Keep the severity of the worst open alert where lists of servers find it."""
-    health = Server.Health(str(worst)) if worst else Server.Health.OK
-    Server.objects.filter(pk=server_id).exclude(health=health).update(health=health)
+def set_healths(worst: Mapping[int, str | None]) -> None:
+    """Keep the severity of each server's worst open alert where lists of servers find it."""
+    by_health: dict[Server.Health, list[int]] = {}
+    for server, severity in worst.items():
+        health = Server.Health(str(severity)) if severity else Server.Health.OK
+        by_health.setdefault(health, []).append(server)
+    for health, pks in by_health.items():
+        Server.objects.filter(pk__in=pks).exclude(health=health).update(health=health)
 
 
 def _find(agent_id: UUID | None, host: str) -> Server | None:

@@ -198,10 +198,10 @@ def test_two_evaluations_that_overlap_open_one_alert(server):
         held_since=NOON,
         title="Busy",
     )
-    first = incidents.open_or_count(found, NOON)
-    second = incidents.open_or_count(found, NOON)
-    assert first.pk == second.pk
-    assert second.count == 2
+    first = incidents.open_all([found], NOON)["same"]
+    second = incidents.open_all([found], NOON)["same"]
+    assert (first.alert, first.is_new, second.is_new) == (second.alert, True, False)
+    assert Alert.objects.get().count == 2
     assert Incident.objects.count() == 1
 
 
