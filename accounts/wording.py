@@ -38,7 +38,7 @@ _SCOPES = {
     "read": "to read",
     "admin": "to administer",
 }
-_KINDS = {"email": "e-mail", "slack": "Slack"}
+_KINDS = {"email": "e-mail", "slack": "Slack", "webhook": "webhook"}
 
 
 def done(verb: str) -> str:

@@ -236,6 +236,7 @@ def send_test(channel: NotificationChannel, tenant: Tenant, at: datetime) -> str
                 at=at,
                 is_resolved=False,
                 thread=key,
+                source=_source(tenant),
             ),
         )
     except Undelivered as failure:
@@ -271,4 +272,9 @@ def message_of(notification: Notification) -> Message:
         at=event.at if event else notification.created_at,
         is_resolved=kind == Event.Kind.RESOLVED,
         thread=str(first[0].key),
+        source=_source(tenant),
     )
+
+
+def _source(tenant: Tenant) -> str:
+    return tenant_link(tenant, "dashboard")

@@ -142,7 +142,7 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
                 if field.secret and kept
                 else field.help,
                 initial="" if field.secret else kept,
-                required=not (field.secret and kept),
+                required=not (field.make or (field.secret and kept)),
             )
 
     def clean(self) -> dict[str, Any]:

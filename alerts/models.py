@@ -305,7 +305,7 @@ class Event(models.Model):
 
 
 class NotificationChannel(models.Model):
-    """A way to tell somebody: an address, a Slack webhook."""
+    """A way to tell somebody: an address, a Slack webhook, a program of their own."""
 
     name = models.CharField(max_length=120, unique=True)
     kind = models.CharField(max_length=20, choices=notifiers.choices)

@@ -8,7 +8,7 @@ from django.db import transaction
 
 from accounts.access import Access, audit
 from accounts.timers import wake
-from alerts import incidents
+from alerts import incidents, notifiers
 from alerts.models import Alert, NotificationChannel, Pending, Rule
 
 _LOOKS_AT = ("kind", "measurement", "field", "tags", "words", "level", "service", "group", "server")
@@ -43,11 +43,14 @@ def delete_rule(access: Access, rule: Rule, at: datetime) -> None:
 
 
 @transaction.atomic
-def save_channel(access: Access, channel: NotificationChannel) -> NotificationChannel:
+def save_channel(access: Access, channel: NotificationChannel) -> dict[str, str]:
+    """Store a validated channel; what was made for it, which is shown only this once."""
     verb = "channel.changed" if channel.pk else "channel.added"
+    made = notifiers.made(channel.kind, channel.config)
+    channel.config = {**channel.config, **made}
     channel.save()
     audit(access, verb, channel, kind=channel.kind)
-    return channel
+    return made
 
 
 @transaction.atomic

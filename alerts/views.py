@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
+from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
 from accounts.access import TenantRequest, fetch, permit
@@ -156,17 +158,20 @@ def rule_delete(request: TenantRequest, pk: int) -> HttpResponse:
 @require_GET
 @permit(Role.VIEWER)
 def channel_list(request: TenantRequest) -> HttpResponse:
-    return render(
-        request,
-        "alerts/channels.html",
-        {
-            "channels": queries.channels(),
-            "kinds": notifiers.NOTIFIERS,
-            "may_manage": request.access.may(Role.ADMIN),
-        },
-    )
+    return _channels_page(request)
 
 
+def _channels_page(request: TenantRequest, **more: Any) -> HttpResponse:
+    context = {
+        "channels": queries.channels(),
+        "kinds": notifiers.NOTIFIERS,
+        "may_manage": request.access.may(Role.ADMIN),
+        **more,
+    }
+    return render(request, "alerts/channels.html", context)
+
+
+@never_cache
 @permit(Role.ADMIN)
 def channel_new(request: TenantRequest, kind: str) -> HttpResponse:
     if notifiers.by_name(kind) is None:
@@ -174,15 +179,19 @@ def channel_new(request: TenantRequest, kind: str) -> HttpResponse:
     return _channel_form(request, NotificationChannel(kind=kind))
 
 
+@never_cache
 def channel_edit(request: TenantRequest, pk: int) -> HttpResponse:
     return _channel_form(request, fetch(request, NotificationChannel, Role.ADMIN, pk=pk))
 
 
 def _channel_form(request: TenantRequest, channel: NotificationChannel) -> HttpResponse:
+    """What was made for it is answered on the page itself: it is shown this once."""
     form = ChannelForm(request.POST or None, instance=channel, kind=channel.kind)
     if request.method == "POST" and form.is_valid():
-        rules.save_channel(request.access, form.instance)
+        made = rules.save_channel(request.access, form.instance)
         messages.success(request, f"{form.instance.name} is saved.")
+        if made:
+            return _channels_page(request, made=made.items(), made_for=form.instance)
         return redirect("alerts:channels")
     context = {
         "form": form,

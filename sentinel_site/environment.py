@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -52,7 +53,7 @@ class Environment(BaseSettings):
     anymail: dict[str, Any] = Field(default_factory=dict)
     default_from_email: str = "Sentinella <sentinella@localhost>"
 
-    webhooks_to_private: bool | None = None
+    outgoing_private_networks: str = ""
 
     log_format: Literal["json", "console"] = "console"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
@@ -84,6 +85,16 @@ class Environment(BaseSettings):
         _url(value, schemes, "smtp+tls://user:password@host:587 or console:")
         return value
 
+    @field_validator("outgoing_private_networks")
+    @classmethod
+    def networks(cls, value: str) -> str:
+        for name in filter(None, (one.strip() for one in value.split(","))):
+            try:
+                ip_network(name)
+            except ValueError as error:
+                raise ValueError(f"{error}; write 10.0.0.0/8,192.168.7.0/24") from None
+        return value
+
     @field_validator("log_level", mode="before")
     @classmethod
     def in_capitals(cls, value: object) -> object:
@@ -98,11 +109,10 @@ class Environment(BaseSettings):
         return self.celery_broker_url or self.redis_url
 
     @property
-    def may_ask_private(self) -> bool:
-        """Whether webhooks may lead into private networks: not in production, unless said so."""
-        if self.webhooks_to_private is None:
-            return not self.is_production
-        return self.webhooks_to_private
+    def private_networks(self) -> list[IPv4Network | IPv6Network]:
+        """Networks that webhooks may lead into although they are not the internet's."""
+        named = (name.strip() for name in self.outgoing_private_networks.split(","))
+        return [ip_network(name) for name in named if name]
 
     @property
     def is_production(self) -> bool:

@@ -185,7 +185,7 @@ EMAIL_USE_SSL = _mail.scheme == "smtps"
 EMAIL_USE_TLS = _mail.scheme == "smtp+tls"
 EMAIL_TIMEOUT = 10
 ANYMAIL = ENV.anymail
-WEBHOOKS_TO_PRIVATE = ENV.may_ask_private
+OUTGOING_PRIVATE_NETWORKS = ENV.private_networks
 DEFAULT_FROM_EMAIL = ENV.default_from_email
 SERVER_EMAIL = ENV.default_from_email
 

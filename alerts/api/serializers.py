@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -10,6 +11,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from agent_client.wire import LEVELS
+from alerts import notifiers
 from alerts.models import (
     Alert,
     Event,
@@ -163,7 +165,13 @@ class IncidentSerializer(serializers.ModelSerializer[Incident]):
 
 
 class ChannelSerializer(Validated):
-    """Where people are told. Secrets of `config` are written, and shown cut."""
+    """Where people are told. Secrets of `config` are written, and shown cut.
+
+    What is left out of them stays as it is. A secret that is made here is in the answer to that
+    request alone.
+    """
+
+    made: Mapping[str, str] = {}
 
     config = TextsField(child=serializers.CharField(allow_blank=True))
 
@@ -173,4 +181,14 @@ class ChannelSerializer(Validated):
         read_only_fields = ["created_at"]
 
     def to_representation(self, instance: NotificationChannel) -> dict[str, Any]:
-        return {**super().to_representation(instance), "config": config_of(instance)}
+        shown = {**config_of(instance), **self.made}
+        return {**super().to_representation(instance), "config": shown}
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        given = {name: value for name, value in attrs.get("config", {}).items() if value}
+        before = self.instance
+        if before is not None and before.kind == attrs.get("kind", before.kind):
+            given = {**notifiers.kept(before.kind, before.config), **given}
+        if "config" in attrs:
+            attrs["config"] = given
+        return super().validate(attrs)

@@ -59,8 +59,9 @@ class ChannelViewSet(ModelViewSet[NotificationChannel]):
     pagination_class = NewestFirst
 
     def perform_create(self, serializer: BaseSerializer[Any]) -> None:
-        row = cast(Validated, serializer).judged
-        serializer.instance = rules.save_channel(access_of(self.request), row)
+        channel = cast(ChannelSerializer, serializer)
+        channel.made = rules.save_channel(access_of(self.request), channel.judged)
+        channel.instance = channel.judged
 
     perform_update = perform_create
 

@@ -2,19 +2,49 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from alerts.notifiers.base import Field, Message, Notifier, Undelivered
 from alerts.notifiers.email import Email
 from alerts.notifiers.slack import Slack
+from alerts.notifiers.webhook import Webhook
 
-NOTIFIERS: tuple[Notifier, ...] = (Email(), Slack())
+NOTIFIERS: tuple[Notifier, ...] = (Email(), Slack(), Webhook())
 
 
 def by_name(name: str) -> Notifier | None:
     return next((notifier for notifier in NOTIFIERS if notifier.name == name), None)
 
 
+def made(kind: str, config: dict[str, Any]) -> dict[str, str]:
+    """What a configuration lacks and we make ourselves: to be stored, and shown once."""
+    notifier = by_name(kind)
+    return {
+        field.name: field.make()
+        for field in (notifier.fields if notifier else ())
+        if field.make and not config.get(field.name)
+    }
+
+
+def kept(kind: str, before: dict[str, Any]) -> dict[str, Any]:
+    """The secrets of a configuration: nobody who changes it can be asked to repeat them."""
+    notifier = by_name(kind)
+    names = {field.name for field in (notifier.fields if notifier else ()) if field.secret}
+    return {name: value for name, value in before.items() if name in names}
+
+
 def choices() -> list[tuple[str, str]]:
     return [(notifier.name, notifier.label) for notifier in NOTIFIERS]
 
 
-__all__ = ["NOTIFIERS", "Field", "Message", "Notifier", "Undelivered", "by_name", "choices"]
+__all__ = [
+    "NOTIFIERS",
+    "Field",
+    "Message",
+    "Notifier",
+    "Undelivered",
+    "by_name",
+    "choices",
+    "kept",
+    "made",
+]

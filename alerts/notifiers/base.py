@@ -5,6 +5,7 @@ Loop, retry, time limits and logging belong to `alerts.dispatch`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -28,16 +29,19 @@ class Message:
     at: datetime
     is_resolved: bool
     thread: str
+    #: The organization's own address: who tells it.
+    source: str
 
 
 @dataclass(frozen=True)
 class Field:
-    """One thing that a channel of this kind must be told."""
+    """One thing that a channel of this kind must be told; with `make`, or that we make up."""
 
     name: str
     label: str
     help: str = ""
     secret: bool = False
+    make: Callable[[], str] | None = None
 
 
 class Undelivered(Exception):

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 from alerts.models import Rule, Severity
+from alerts.notifiers import Message
 from clouds.models import Server
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -28,3 +29,26 @@ def make_rule(name: str = "Busy", **more: Any) -> Rule:
     more.setdefault("thresholds", {Severity.WARNING: 60})
     more.setdefault("window", 20 * SECOND)
     return Rule.objects.create(name=name, **more)
+
+
+def make_message(**more: Any) -> Message:
+    return Message(
+        **{
+            "key": "k-1",
+            "transition": "opened:1",
+            "severity": "critical",
+            "title": "Disk <full>",
+            "organization": "Acme",
+            "server": "nova-1",
+            "service": "system",
+            "subject": "/var",
+            "text": "98 % & rising",
+            "advice": "Delete old images.",
+            "link": "http://localhost/o/acme/incidents/1/",
+            "at": NOON,
+            "is_resolved": False,
+            "thread": "k-1",
+            "source": "http://localhost/o/acme/",
+            **more,
+        }
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from datetime import timedelta
 
 import pytest
@@ -114,7 +115,7 @@ def test_a_wrong_webhook_is_said_at_its_field(acme):
     assert "https://" in form.errors["config_url"][0]
 
 
-def test_a_test_message_says_what_came_of_it(acme, client, alice):
+def test_a_test_message_says_what_came_of_it(acme, client, alice, loopback):
     channel = NotificationChannel.objects.create(
         name="Nobody", kind="slack", config={"url": "http://127.0.0.1:9/hook"}
     )
@@ -135,3 +136,23 @@ def test_members_do_not_change_channels(acme, client, bob):
 def test_a_span_beyond_all_time_is_refused(text):
     with pytest.raises(ValidationError):
         SpanField().clean(text)
+
+
+def test_a_secret_that_was_made_is_shown_once(acme, client, alice):
+    client.force_login(alice)
+    data = {"name": "Bot", "enabled": "on", "least_severity": "info"}
+    given = {**data, "config_url": "https://bot.example.org/in?token=t0", "config_secret": ""}
+    answer = client.post("/o/acme/channels/new/webhook/", given)
+    with in_schema(acme.schema_name):
+        channel = NotificationChannel.objects.get(name="Bot")
+    secret = channel.config["secret"]
+    assert secret in html.unescape(answer.content.decode())
+    assert "no-store" in answer["Cache-Control"]
+    kept = client.post(f"/o/acme/channels/{channel.pk}/", {**data, "name": "Bot 2"}, follow=True)
+    shown = [kept, client.get("/o/acme/channels/"), client.get(f"/o/acme/channels/{channel.pk}/")]
+    for page in shown:
+        assert secret not in html.unescape(page.content.decode())
+        assert "t0" not in page.content.decode()
+    with in_schema(acme.schema_name):
+        channel.refresh_from_db()
+    assert (channel.name, channel.config["secret"]) == ("Bot 2", secret)

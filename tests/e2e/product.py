@@ -52,6 +52,7 @@ class Product:
             "ENVIRONMENT": "local",
             "EMAIL_URL": f"smtp://127.0.0.1:{mail_port}",
             "TICK_SECONDS": str(TICK),
+            "OUTGOING_PRIVATE_NETWORKS": "127.0.0.0/8",
         }
 
     def start(self) -> None:

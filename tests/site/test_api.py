@@ -152,10 +152,26 @@ def test_channels_show_no_secret(admin, acme):
     assert kept == {"url": "https://hooks.slack.com/T/B/secret"}
 
 
+def test_a_webhooks_secret_is_made_shown_once_and_kept(admin, acme):
+    hook = {"name": "Bot", "kind": "webhook", "config": {"url": "https://bot.example.org/in/t0"}}
+    made = admin("post", "channels/", hook, 201)
+    secret = made["config"]["secret"]
+    assert secret.startswith("whsec_")
+    path = f"channels/{made['id']}/"
+    moved = admin("patch", path, {"config": {"url": "https://bot.example.org/out"}}, 200)
+    cut = {"url": "bot.example.org/…", "secret": "…"}
+    assert moved["config"] == admin("get", path, status=200)["config"] == cut
+    with in_schema(acme.schema_name):
+        kept = NotificationChannel.objects.get(pk=made["id"]).config
+    assert kept == {"url": "https://bot.example.org/out", "secret": secret}
+    admin("put", path, {**hook, "config": cut}, 422)
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [
         ({"name": "x", "kind": "pigeon", "config": {}}, "kind"),
+        ({"name": "x", "kind": "webhook", "config": {"url": "https://a:b@c.example/"}}, "config"),
         ({"name": "x", "kind": "slack", "config": {"url": "nowhere"}}, "config"),
         ({"name": "x", "kind": "email", "config": {"to": "not an address"}}, "config"),
         ({"kind": "email", "config": {"to": "a@b.example"}}, "name"),

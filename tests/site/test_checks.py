@@ -258,6 +258,8 @@ def test_a_role_that_may_not_make_schemas_is_refused(server, tmp_path):
         ("TRUSTED_PROXIES", "-1", "greater than or equal to 0"),
         ("LOG_LEVEL", "loud", "'WARNING'"),
         ("LOG_FORMAT", "xml", "'json'"),
+        ("OUTGOING_PRIVATE_NETWORKS", "10.0.0.0/8,inside", "192.168.7.0/24"),
+        ("OUTGOING_PRIVATE_NETWORKS", "10.0.0.1/8", "host bits"),
         ("ANYMAIL", "key=1", "JSON"),
         ("EMAIL_URL", "smtp.example.org:25", "smtp+tls:"),
         ("PUBLIC_URL", "watch.example.org", "https:"),

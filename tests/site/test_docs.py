@@ -106,7 +106,7 @@ def test_every_variable_is_explained_with_its_default():
         default = field.get_default(call_default_factory=True)
         shown = explained[name]
         if default in ("", None) or str(default).startswith("insecure"):
-            assert re.match("a known one|as |by ", shown)
+            assert re.match("a known one|as |by |none", shown)
         elif isinstance(default, Path):
             assert shown == f"`{default.relative_to(ROOT)}`"
         else:
