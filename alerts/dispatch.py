@@ -85,9 +85,16 @@ def queue_all(told: Sequence[Told], at: datetime) -> None:
     ]
     if not bulk.insert(Notification, rows, "ON CONFLICT DO NOTHING"):
         return
-    schema = current_schema()
-    wake(schema, min(row["due_at"] for row in rows))  # should the message below be lost
-    transaction.on_commit(partial(hand_over, schema))
+    schema, due_at = current_schema(), min(row["due_at"] for row in rows)
+    wake(schema, due_at)  # should the message below be lost
+    if due_at <= at:
+        transaction.on_commit(partial(hand_over, schema))
+
+
+def withdraw(incident: Incident) -> int:
+    """Drop what was not yet sent of an incident that was merged into another; how many."""
+    waiting = Notification.objects.filter(incident=incident, state=Notification.State.WAITING)
+    return waiting.delete()[0]
 
 
 def _wants(channel: NotificationChannel, told: Told, knows: bool) -> bool:

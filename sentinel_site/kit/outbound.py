@@ -138,11 +138,14 @@ def post(url: str, body: bytes, headers: dict[str, str], *, tls_only: bool = Fal
         pool.ConnectionCls = _HTTP
     try:
         with pool:
-            return _ask(pool, parts, body, {"User-Agent": _AGENT, **headers})
+            answer = _ask(pool, parts, body, {"User-Agent": _AGENT, **headers})
     except urllib3.exceptions.HTTPError as error:
         if time.monotonic() >= end:
             raise Unanswered(f"No whole answer within {_LONGEST:g} s.") from error
         raise Unanswered(f"{type(error).__name__}: {error}") from error
+    if time.monotonic() >= end:  # cut off in the middle, which reads like an end
+        raise Unanswered(f"No whole answer within {_LONGEST:g} s.")
+    return answer
 
 
 def _ask(

@@ -225,3 +225,21 @@ def test_a_claim_counts_from_when_it_is_made(breach, recorder, monkeypatch):
     breach(10, NOON)
     assert dispatch.deliver_due(NOON) == 2
     assert Notification.objects.order_by("-pk")[0].sent_at == NOON + timedelta(seconds=100)
+
+
+def test_what_is_held_back_is_told_when_its_time_has_come(breach, recorder, acme):
+    dispatch.deliver_due(NOON)
+    dispatch.queue(Incident.objects.get(), "reopened:1", NOON, not_before=NOON + 30 * SECOND)
+    with in_schema("public"):
+        assert Tenant.objects.get(pk=acme.pk).timer_at <= NOON + 30 * SECOND
+    assert dispatch.deliver_due(NOON + 29 * SECOND) == 0
+    assert dispatch.deliver_due(NOON + 30 * SECOND) == 1
+
+
+def test_what_was_not_yet_sent_of_an_incident_can_be_withdrawn(breach, recorder):
+    incident = Incident.objects.get()
+    dispatch.deliver_due(NOON)
+    dispatch.queue(incident, "reopened:1", NOON, not_before=NOON + 30 * SECOND)
+    assert dispatch.withdraw(incident) == 1
+    assert dispatch.deliver_due(NOON + MINUTE) == 0
+    assert Notification.objects.get().state == "sent", "what was told stays in its history"
