@@ -1,57 +1,62 @@
-"""Rules over log events of one tenant at one instant: count, judge, open or resolve."""
+"""Rules over log events of one tenant at one instant: count them."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from datetime import datetime, timedelta
+from collections.abc import Mapping
+from datetime import timedelta
+
+import numpy as np
 
 from accounts.models import Tenant
-from alerts import breaches
-from alerts.breaches import Reading
+from alerts.fleet import Fleet, Mask
 from alerts.models import Rule
+from alerts.sheets import Reading, Sheet
 from alerts.wording import span
 from clouds.models import Server
 from metrics import events
 from metrics.events import Matcher
 
 
-def evaluate(tenant: Tenant, rules: list[Rule], watched: list[Server], at: datetime) -> None:
-    """Judge the event rules at this slot; call it in a transaction."""
-    readings: dict[Rule, Iterable[Reading]] = {
-        rule: _counted(tenant, rule, watched, at) for rule in rules if rule.kind == Rule.Kind.EVENT
+def sheets(tenant: Tenant, scopes: Mapping[Rule, Mask], fleet: Fleet) -> dict[Rule, Sheet]:
+    """What the event rules look at."""
+    return {
+        rule: _counted(tenant, rule, fleet, mask)
+        for rule, mask in scopes.items()
+        if rule.kind == Rule.Kind.EVENT
     }
-    breaches.settle(readings, at)
 
 
-def _counted(tenant: Tenant, rule: Rule, watched: list[Server], at: datetime) -> list[Reading]:
+def _counted(tenant: Tenant, rule: Rule, fleet: Fleet, mask: Mask) -> Sheet:
     """One number per server: none at all is a number too, by which an alert resolves."""
     matcher = Matcher.parse(
         rule.words,
         levels=events.levels_from(rule.level) if rule.level else (),
         services=(rule.service,) if rule.service else (),
-        start=at - rule.window,
-        end=at + timedelta(milliseconds=1),
+        start=fleet.at - rule.window,
+        end=fleet.at + timedelta(milliseconds=1),
     )
     counts: Counter[int] = Counter()
     loudest: dict[int, tuple[int, str]] = {}
     for (server, service), count in events.count_window(tenant.pk, matcher).items():
         counts[server] += count
         loudest[server] = max(loudest.get(server, (0, "")), (count, service))
-    return [
-        Reading(
+    ids = fleet.ids[mask]
+    values = np.array([counts[server] for server in ids.tolist()], np.float64)
+
+    def reading(number: int) -> Reading:
+        server = Server.objects.only("host").get(pk=int(ids[number]))
+        said = _counted_in_words(rule, server, counts[server.pk])
+        return Reading(
             server=server.pk,
-            value=float(counts[server.pk]),
+            value=float(values[number]),
             service=rule.service or loudest.get(server.pk, (0, ""))[1] or "logs",
             subject=rule.words or f"{rule.level or 'any'} events",
-            explained=_counted_in_words(rule, server, counts[server.pk]),
-            recovered=f"Only {_counted_in_words(rule, server, counts[server.pk])}.".replace(
-                "Only no ", "No "
-            ),
+            explained=said,
+            recovered=f"Only {said}.".replace("Only no ", "No "),
         )
-        for server in watched
-        if rule.server_id in (None, server.pk) and rule.group_id in (None, server.group_id)
-    ]
+
+    return Sheet(ids, values, reading)
 
 
 def _counted_in_words(rule: Rule, server: Server, count: int) -> str:

@@ -1,7 +1,8 @@
-"""From readings to alerts: what one evaluation of one tenant changes.
+"""From sheets of numbers to alerts: what one evaluation of one tenant changes.
 
-`chronos` and `aeolus` read; here the readings of all rules are judged against the limits, compared
-with what is pending and open, and only the differences are written.
+`chronos` and `aeolus` read; here the numbers of all rules are compared with their limits at once.
+Only those past a limit, and those of a series on which something is pending or open, are looked at
+one by one (`alerts.judging`), and only the differences are written.
 """
 
 from __future__ import annotations
@@ -9,43 +10,29 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
+import numpy as np
 from django.db.models import DateTimeField, ExpressionWrapper, F, Min
 
 from alerts import incidents, sentences
+from alerts.judging import Decision, Judged, State, Terms, judge_next, past_the_mildest
 from alerts.models import Alert, Pending, Rule, Severity
 from alerts.sentences import Measured, Seen
-from alerts.thresholds import Limits, judge
+from alerts.sheets import Reading, Sheet
+from alerts.thresholds import Limits
 from alerts.wording import number, span
 from clouds import services
 from clouds.models import Server
+from sentinel_site.kit.tenancy import connection
 
 GONE = timedelta(minutes=15)
 #: The measurement in which agents tell of services.
 SERVICES = "service"
-
-
-@dataclass(frozen=True)
-class Reading:
-    """One number that a rule looks at, and whose it is.
-
-    `explained` says what it means while the rule holds, `recovered` what when it no longer does;
-    without them the words are those of `alerts.sentences`.
-    `taken_at` is the time of its newest point: a rule holds from then, not from when it is seen.
-    """
-
-    server: int
-    value: float
-    service: str
-    subject: str
-    unit: str = ""
-    explained: str = ""
-    recovered: str = ""
-    tags: Mapping[str, str] = field(default_factory=dict)
-    taken_at: datetime | None = None
 
 
 def fingerprint(rule: Rule, server: int, tags: Mapping[str, str]) -> str:
@@ -58,107 +45,268 @@ def limits_of(rule: Rule) -> Limits:
     return Limits(rule.comparison, rule.thresholds, rule.recovery)
 
 
-def settle(readings: Mapping[Rule, Iterable[Reading]], at: datetime) -> None:
-    """Open, count, raise, lower and resolve what these readings mean at this slot.
+def terms_of(rule: Rule) -> Terms:
+    return Terms(limits_of(rule), rule.hold)
 
-    A series without a reading stays as it is, for no data is not good news; after GONE it is taken
+
+class _Open(NamedTuple):
+    """What must be known of an open alert to judge its series."""
+
+    pk: int
+    fingerprint: str
+    rule: int
+    server: int
+    service: str
+    severity: str
+    breached_at: datetime
+
+
+class _Waiting(NamedTuple):
+    pk: int
+    fingerprint: str
+    rule: int
+    server: int
+    since: datetime
+    recovering: datetime | None
+
+
+@dataclass
+class _Standing:
+    """What is open and pending of the rules, by fingerprint, and on which servers, by rule."""
+
+    open: dict[str, _Open]
+    waiting: dict[str, _Waiting]
+    servers: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
+
+    @classmethod
+    def of(cls, rules: Iterable[Rule]) -> _Standing:
+        keys = [rule.pk for rule in rules]
+        alerts = Alert.objects.filter(rule__in=keys, resolved_at=None, server__isnull=False)
+        pending = Pending.objects.filter(rule__in=keys)
+        standing = cls(
+            {row[1]: _Open(*row) for row in alerts.order_by().values_list(*_OPEN)},
+            {row[1]: _Waiting(*row) for row in pending.values_list(*_WAITING)},
+        )
+        for alert in standing.open.values():
+            standing.servers[alert.rule].add(alert.server)
+        for waiting in standing.waiting.values():
+            standing.servers[waiting.rule].add(waiting.server)
+        return standing
+
+    def state(self, name: str) -> State:
+        alert, waiting = self.open.get(name), self.waiting.get(name)
+        return State(
+            waiting.since if waiting else None,
+            waiting.recovering if waiting else None,
+            alert.severity if alert else "",
+        )
+
+
+_OPEN = ("pk", "fingerprint", "rule_id", "server_id", "service", "severity", "breached_at")
+_WAITING = ("pk", "fingerprint", "rule_id", "server_id", "since", "recovering")
+
+
+@dataclass(frozen=True)
+class _Case:
+    """One series of one rule that is looked at, and what was decided of it."""
+
+    rule: Rule
+    name: str
+    reading: Reading
+    judged: Judged
+
+
+@dataclass
+class _Changes:
+    """What is to be written at the end, all of a kind at once."""
+
+    begun: list[Pending] = field(default_factory=list)
+    recovering: list[tuple[int, datetime | None]] = field(default_factory=list)
+    ended: list[int] = field(default_factory=list)
+    held: list[tuple[int, float, float]] = field(default_factory=list)
+    opens: list[_Case] = field(default_factory=list)
+    turns: dict[int, _Case] = field(default_factory=dict)  # by alert
+    recovers: dict[int, _Case] = field(default_factory=dict)  # by alert
+
+
+def settle(sheets: Mapping[Rule, Sheet], at: datetime) -> None:
+    """Open, count, raise, lower and resolve what these numbers mean at this slot.
+
+    A series without a number stays as it is, for no data is not good news; after GONE it is taken
     for removed, unless its whole server is silent, in maintenance or in blackout. A service that
     its agent was told to watch no more is done with at once. Call it in a transaction.
     """
-    rules = list(readings)
-    open_alerts = {
-        alert.fingerprint: alert
-        for alert in Alert.objects.filter(rule__in=rules, resolved_at=None).select_related(
-            "incident", "server", "rule"
-        )
-    }
-    seen: set[str] = set()
-    hosts = functools.cache(_hosts)
+    standing = _Standing.of(sheets)
     given_up = functools.cache(functools.partial(services.given_up, at))
-    pending = {one.fingerprint: one for one in Pending.objects.filter(rule__in=rules)}
-    counted: list[Alert] = []
-    founds: list[incidents.Found] = []
-    recovered: list[incidents.Recovered] = []
-    begun: list[Pending] = []
-    ended: list[int] = []
-    for rule, found in readings.items():
-        limits = limits_of(rule)
-        for reading in found:
+    changes = _Changes()
+    seen: set[str] = set()
+    for rule, sheet in sheets.items():
+        terms = terms_of(rule)
+        for place in _worth_a_look(sheet, terms, standing.servers.get(rule.pk)):
+            reading = sheet.reading(place)
             name = fingerprint(rule, reading.server, reading.tags)
-            alert, waiting = open_alerts.get(name), pending.get(name)
-            breach = judge(limits, reading.value, is_open=alert is not None)
+            judged = judge_next(terms, standing.state(name), reading.value, at, reading.taken_at)
             if (
-                breach is not None
+                judged.breach is not None
                 and rule.measurement == SERVICES
                 and (reading.server, reading.service) in given_up()
             ):
                 continue  # the last that was said of it is not how it is
             seen.add(name)
-            if breach is None:
-                if waiting is not None:
-                    ended.append(waiting.pk)
-                if alert is not None:
-                    said = reading.recovered or sentences.over(
-                        Measured.by(rule), _seen(reading, alert.host), at
-                    )
-                    recovered.append(incidents.Recovered(alert, reading.value, said))
-                continue
-            if waiting is None:
-                since = min(reading.taken_at or at, at)
-                waiting = Pending(rule=rule, fingerprint=name, since=since)
-                begun.append(waiting)
-            if alert is not None:
-                alert.count += 1
-                alert.value, alert.limit, alert.breached_at = reading.value, breach.limit, at
-                counted.append(alert)
-                if alert.severity != breach.severity:
-                    said = _explain(rule, reading, breach.limit, alert.host, waiting.since, at)
-                    incidents.note_severity(alert, Severity(breach.severity), at, said)
-            elif at - waiting.since >= rule.hold:
-                founds.append(
-                    incidents.Found(
-                        rule=rule,
-                        fingerprint=name,
-                        reading=reading.value,
-                        limit=breach.limit,
-                        severity=Severity(breach.severity),
-                        server=reading.server,
-                        service=reading.service,
-                        subject=reading.subject,
-                        unit=reading.unit,
-                        text=_explain(
-                            rule,
-                            reading,
-                            breach.limit,
-                            hosts()[reading.server],
-                            waiting.since,
-                            at,
-                        ),
-                        held_since=waiting.since,
-                        title=_title(rule, reading),
-                    )
-                )
-    for alert in open_alerts.values():
+            _note(changes, _Case(rule, name, reading, judged), standing)
+    _write(changes, at)
+    _end_what_is_gone(sheets, standing, seen, given_up, at)
+
+
+def _worth_a_look(sheet: Sheet, terms: Terms, standing: set[int] | None) -> list[int]:
+    """The places of numbers past a limit, and of servers on which the rule held before."""
+    chosen = past_the_mildest(terms.limits, sheet.values)
+    if standing:
+        chosen |= np.isin(sheet.servers, np.fromiter(standing, np.int64, len(standing)))
+    places: list[int] = np.flatnonzero(chosen).tolist()
+    return places
+
+
+def _note(changes: _Changes, case: _Case, standing: _Standing) -> None:
+    """Sort a decision to the others of its kind."""
+    alert, waiting = standing.open.get(case.name), standing.waiting.get(case.name)
+    decision, state, breach = case.judged.decision, case.judged.state, case.judged.breach
+    if waiting is None and state.since is not None:
+        changes.begun.append(
+            Pending(
+                rule=case.rule,
+                server_id=case.reading.server,
+                fingerprint=case.name,
+                since=state.since,
+                recovering=state.recovering,
+            )
+        )
+    elif waiting is not None and state.since is None:
+        changes.ended.append(waiting.pk)
+    elif waiting is not None and waiting.recovering != state.recovering:
+        changes.recovering.append((waiting.pk, state.recovering))
+    if decision is Decision.OPENS:
+        changes.opens.append(case)
+    elif alert is not None and breach is not None:
+        changes.held.append((alert.pk, case.reading.value, breach.limit))
+        if decision is not Decision.HOLDS:
+            changes.turns[alert.pk] = case
+    elif alert is not None and decision is Decision.RECOVERS:
+        changes.recovers[alert.pk] = case
+
+
+def _write(changes: _Changes, at: datetime) -> None:
+    """What is opened and ended comes first: it waits for others before it touches a row."""
+    alerts = _loaded([*changes.turns, *changes.recovers])
+    hosts = _hosts({case.reading.server for case in changes.opens})
+    incidents.open_all([_found(case, hosts, at) for case in changes.opens], at)
+    incidents.recover_all(
+        [
+            incidents.Recovered(alerts[pk], case.reading.value, _recovered(case, alerts[pk], at))
+            for pk, case in changes.recovers.items()
+        ],
+        at,
+    )
+    for pk, case in changes.turns.items():
+        breach, since = case.judged.breach, case.judged.state.since
+        assert breach is not None and since is not None  # noqa: S101, PT018  narrow the types
+        said = _explain(case.rule, case.reading, breach.limit, alerts[pk].host, since, at)
+        incidents.note_severity(alerts[pk], Severity(breach.severity), at, said)
+    if changes.held:
+        _count(changes.held, at)
+    Pending.objects.bulk_create(changes.begun, ignore_conflicts=True, batch_size=2000)
+    if changes.ended:
+        Pending.objects.filter(pk__in=changes.ended).delete()
+    if changes.recovering:
+        Pending.objects.bulk_update(
+            [Pending(pk=pk, recovering=since) for pk, since in changes.recovering],
+            ["recovering"],
+            batch_size=500,
+        )
+
+
+def _count(held: list[tuple[int, float, float]], at: datetime) -> None:
+    """Once more each, in one statement: it is what most of a bad night consists of."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f'UPDATE "{Alert._meta.db_table}" AS a SET count = a.count + 1, value = g.value,'  # noqa: S608
+            ' "limit" = g.reached, breached_at = %s'
+            " FROM unnest(%s::bigint[], %s::float8[], %s::float8[]) AS g(id, value, reached)"
+            " WHERE a.id = g.id",
+            [at, *map(list, zip(*held, strict=True))],
+        )
+
+
+def _found(case: _Case, hosts: Mapping[int, str], at: datetime) -> incidents.Found:
+    rule, reading, breach = case.rule, case.reading, case.judged.breach
+    since = case.judged.state.since
+    assert breach is not None and since is not None  # noqa: S101, PT018  narrow the types
+    return incidents.Found(
+        rule=rule,
+        fingerprint=case.name,
+        reading=reading.value,
+        limit=breach.limit,
+        severity=Severity(breach.severity),
+        server=reading.server,
+        service=reading.service,
+        subject=reading.subject,
+        unit=reading.unit,
+        text=_explain(rule, reading, breach.limit, hosts[reading.server], since, at),
+        held_since=since,
+        title=_title(rule, reading),
+    )
+
+
+def _end_what_is_gone(
+    sheets: Mapping[Rule, Sheet],
+    standing: _Standing,
+    seen: set[str],
+    given_up: Callable[[], set[tuple[int, str]]],
+    at: datetime,
+) -> None:
+    """Alerts and waits of series that had no number this time."""
+    rules = {rule.pk: rule for rule in sheets}
+    ends: dict[int, str] = {}
+    old = []
+    for alert in standing.open.values():
         if alert.fingerprint in seen:
             continue
-        if (
-            alert.rule is not None
-            and alert.rule.measurement == SERVICES
-            and (alert.server_id, alert.service) in given_up()
-        ):
-            text = f"The agent of {alert.host} does not watch {alert.service} any more."
-            recovered.append(incidents.Recovered(alert, None, text))
-        elif _is_gone(alert, at):
-            text = f"Nothing was measured for {span(GONE)}."
-            recovered.append(incidents.Recovered(alert, None, text))
-    incidents.open_all(founds, at)
-    incidents.recover_all(recovered, at)
-    ended += [
-        one.pk for one in pending.values() if one.fingerprint not in seen and at - one.since > GONE
+        of_service = rules[alert.rule].measurement == SERVICES
+        if of_service and (alert.server, alert.service) in given_up():
+            ends[alert.pk] = "The agent of {host} does not watch {service} any more."
+        elif at - alert.breached_at > GONE:
+            old.append(alert)
+    if old:
+        up = set(
+            Server.objects.filter(
+                pk__in={alert.server for alert in old}, status=Server.Status.UP
+            ).values_list("pk", flat=True)
+        )
+        gone = f"Nothing was measured for {span(GONE)}."
+        ends |= {alert.pk: gone for alert in old if alert.server in up}
+    if ends:
+        alerts = _loaded(ends)
+        incidents.recover_all(
+            [
+                incidents.Recovered(
+                    alert,
+                    None,
+                    ends[pk].format(host=alert.host, service=alert.service),
+                )
+                for pk, alert in alerts.items()
+            ],
+            at,
+        )
+    still_open = {alert.fingerprint for alert in standing.open.values() if alert.pk not in ends}
+    passed = [
+        one.pk
+        for one in standing.waiting.values()
+        if one.fingerprint not in seen
+        and one.fingerprint not in still_open
+        and at - one.since > GONE
     ]
-    Pending.objects.bulk_create(begun, ignore_conflicts=True)
-    Pending.objects.filter(pk__in=ended).delete()
-    Alert.objects.bulk_update(counted, ["count", "value", "limit", "breached_at"], batch_size=500)
+    if passed:
+        Pending.objects.filter(pk__in=passed).delete()
 
 
 def next_to_hold(at: datetime) -> datetime | None:
@@ -172,13 +320,24 @@ def next_to_hold(at: datetime) -> datetime | None:
     return found
 
 
-def _hosts() -> dict[int, str]:
-    return dict(Server.objects.values_list("pk", "host"))
+def _loaded(pks: Iterable[int]) -> dict[int, Alert]:
+    keys = list(pks)
+    return Alert.objects.select_related("incident", "server", "rule").in_bulk(keys) if keys else {}
+
+
+def _hosts(servers: set[int]) -> dict[int, str]:
+    return dict(Server.objects.filter(pk__in=servers).values_list("pk", "host")) if servers else {}
 
 
 def _seen(reading: Reading, host: str, since: datetime | None = None) -> Seen:
     return Seen(
         host, reading.service, reading.subject, reading.value, reading.unit, reading.tags, since
+    )
+
+
+def _recovered(case: _Case, alert: Alert, at: datetime) -> str:
+    return case.reading.recovered or sentences.over(
+        Measured.by(case.rule), _seen(case.reading, alert.host), at
     )
 
 
@@ -197,11 +356,6 @@ def _title(rule: Rule, reading: Reading) -> str:
     """What the incident is called: a service's by its state, others as their rule is."""
     said = sentences.title(Measured.by(rule), reading.service) if not reading.explained else ""
     return said or rule.name
-
-
-def _is_gone(alert: Alert, at: datetime) -> bool:
-    up = alert.server is not None and alert.server.status == Server.Status.UP
-    return up and at - alert.breached_at > GONE
 
 
 def resolve_orphans(at: datetime) -> None:

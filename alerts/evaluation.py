@@ -12,10 +12,9 @@ from kombu.exceptions import OperationalError
 
 from accounts import timers
 from accounts.models import Tenant
-from alerts import aeolus, breaches, chronos, dispatch
+from alerts import aeolus, breaches, chronos, dispatch, fleet
 from alerts.models import Rule
 from clouds import suppression
-from clouds.models import Server
 from sentinel_site.kit.tenancy import connection, current_schema
 
 log = structlog.get_logger(__name__)
@@ -33,14 +32,17 @@ def evaluate(at: datetime) -> None:
         if not _alone(tenant):
             return
         suppression.expire(at)
-        rules = list(Rule.objects.filter(enabled=True))
-        watched = list(Server.objects.exclude(status=Server.Status.RETIRED))
+        watched = fleet.read(tenant.pk, at)
+        scopes = fleet.scopes(Rule.objects.all(), watched)
+        in_force = {rule: mask for rule, mask in scopes.items() if rule.enabled}
         breaches.resolve_orphans(at)
-        heard = chronos.evaluate(tenant, rules, watched, at)
-        aeolus.evaluate(tenant, rules, watched, at)
+        breaches.settle(
+            chronos.sheets(tenant, in_force, watched) | aeolus.sheets(tenant, in_force, watched),
+            at,
+        )
         dispatch.tell_what_was_muted(at)
         times = [
-            chronos.next_look(watched, heard, at),
+            chronos.next_look(watched),
             breaches.next_to_hold(at),
             dispatch.next_due(at),
             suppression.next_end(at),

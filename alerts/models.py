@@ -155,8 +155,12 @@ class Pending(models.Model):
     """A series on which a rule holds, since when. It outlives an alert resolved by hand."""
 
     rule = models.ForeignKey(Rule, on_delete=models.CASCADE)
+    server = models.ForeignKey(Server, on_delete=models.CASCADE)
     fingerprint = models.CharField(max_length=64, unique=True)
     since = models.DateTimeField()
+    recovering = models.DateTimeField(
+        null=True, help_text="Its alert is open and it holds no longer, since then."
+    )
 
     def __str__(self) -> str:
         return f"{self.rule} since {self.since}"

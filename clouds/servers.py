@@ -81,12 +81,15 @@ def note_silence(last_seen: Mapping[int, datetime], now: datetime) -> list[Serve
     """Turn servers `silent` that were not heard for too long, and `up` that are heard again.
 
     Maintenance, blackout and retirement are people's words and stay. `last_seen` is when each
-    server's last report came in. Returns the servers that changed, with their new status.
+    server's last report came in; servers it does not name are left alone. Returns the servers that
+    changed, with their new status.
     """
-    watched = Server.objects.filter(status__in=[Server.Status.UP, Server.Status.SILENT])
+    watched = Server.objects.filter(
+        pk__in=list(last_seen), status__in=[Server.Status.UP, Server.Status.SILENT]
+    )
     changed = []
     for server in watched:
-        heard = last_seen.get(server.pk, server.registered_at)
+        heard = last_seen[server.pk]
         silent = seen_long_ago(server, heard, now)
         status = Server.Status.SILENT if silent else Server.Status.UP
         if server.status == status:

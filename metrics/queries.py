@@ -9,11 +9,15 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from accounts.models import Tenant
 from agent_client import units
 from metrics import events, isolation, stores
 from metrics.batch import Tags
-from metrics.stores.base import Label, Series, Windowed, is_aggregation
+from metrics.stores.base import Label, Points, Series, Windowed, is_aggregation
+from metrics.windows import LOOK_BEHIND, LOOKBACK, Windows, over
 from sentinel_site.kit.problems import Problem
 
 #: A tenant has new data if something came in within this time.
@@ -31,6 +35,19 @@ _BARS = (
 )
 
 _STEPS = (1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 86400)
+
+
+#: Points of longer windows are not read one by one for a whole tenant: the store aggregates them.
+READ_WHOLE = timedelta(minutes=20)
+
+
+class Ask(NamedTuple):
+    """What a rule wants to know of every server: one field, aggregated over one window."""
+
+    measurement: str
+    field: str
+    agg: str
+    window: timedelta
 
 
 class NotAnAggregation(Problem):
@@ -271,6 +288,66 @@ def window(
     )
 
 
+def windows(tenant_id: int, asks: Sequence[Ask], at: datetime) -> dict[Ask, Windows]:
+    """What many rules ask at one instant, for all servers of a tenant; the instant belongs to it.
+
+    Windows of about the same length are answered by one reading of the store.
+    """
+    until = _ms(at) + 1
+    answers: dict[Ask, Windows] = {}
+    together: dict[int, list[Ask]] = {}
+    for ask in dict.fromkeys(asks):
+        if not is_aggregation(ask.agg):
+            raise NotAnAggregation(f"There is no aggregation {ask.agg!r}.")
+        if ask.window > READ_WHOLE:
+            answers[ask] = _aggregated_by_store(tenant_id, ask, at, until)
+        else:
+            magnitude = max(0, math.ceil(math.log(_behind(ask) / 60_000, 5)))
+            together.setdefault(magnitude, []).append(ask)
+    for group in together.values():
+        wanted = list(dict.fromkeys((ask.measurement, ask.field) for ask in group))
+        since = until - max(map(_behind, group))
+        read = stores.current().points(tenant_id, wanted, [(since, until)])
+        found = dict(zip(wanted, read, strict=True))
+        for ask in group:
+            answers[ask] = over(
+                found[ask.measurement, ask.field], ask.agg, _ms(at - ask.window), until
+            )
+    return answers
+
+
+def points(
+    tenant_id: int,
+    wanted: Sequence[tuple[str, str]],
+    spans: Sequence[tuple[datetime, datetime]],
+    server_ids: Iterable[int] | None = None,
+) -> list[Points]:
+    """Stored points of each (measurement, field) within the spans, each including its end."""
+    read = [(_ms(start), _ms(end) + 1) for start, end in spans]
+    return stores.current().points(tenant_id, wanted, read, server_ids)
+
+
+def _behind(ask: Ask) -> int:
+    """How far back points are needed, in milliseconds."""
+    lookback = LOOKBACK if ask.agg in LOOK_BEHIND else 0
+    return max(1, ask.window // timedelta(milliseconds=1)) + lookback + 1
+
+
+def _aggregated_by_store(tenant_id: int, ask: Ask, at: datetime, until: int) -> Windows:
+    found = stores.current().window(
+        tenant_id, ask.measurement, ask.field, _ms(at - ask.window), until, ask.agg
+    )
+    numbers: dict[Tags, int] = {}
+    series = [numbers.setdefault(one.tags, len(numbers)) for one in found]
+    return Windows(
+        np.array([one.server_id for one in found], np.int64),
+        list(numbers),
+        np.array(series, np.intp),
+        np.array([one.value for one in found], np.float64),
+        np.array([one.last for one in found], np.int64),
+    )
+
+
 def labels(tenant_id: int, server_id: int | None = None) -> list[Label]:
     """Measurements, fields and tags that exist, for forms."""
     return stores.current().labels(tenant_id, server_id)
@@ -285,6 +362,21 @@ def last_seen(tenant_id: int) -> dict[int, datetime]:
             [tenant_id],
         )
         return dict(cursor.fetchall())
+
+
+def last_heard(tenant_id: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The same as arrays: servers by id, and seconds since 1970."""
+    with isolation.only(tenant_id) as cursor:
+        cursor.execute(
+            "SELECT server_id, extract(epoch FROM max(received_at))::float8"
+            " FROM public.metrics_source WHERE tenant_id = %s GROUP BY 1 ORDER BY 1",
+            [tenant_id],
+        )
+        rows = cursor.fetchall()
+    return (
+        np.array([row[0] for row in rows], np.int64),
+        np.array([row[1] for row in rows], np.float64),
+    )
 
 
 def active_tenants(now: datetime) -> list[str]:

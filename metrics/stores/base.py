@@ -11,11 +11,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from metrics.batch import Tags
 from sentinel_site.kit.problems import Problem
 
 #: Besides these, `p50`, `p95`, `p99.9` … are percentiles.
-AGGREGATIONS = ("avg", "min", "max", "last", "sum", "count", "rate")
+AGGREGATIONS = (
+    "avg", "min", "max", "last", "sum", "count", "rate", "delta", "stddev", "changes",
+)  # fmt: skip
 
 
 class StoreUnavailable(Problem):
@@ -61,6 +66,21 @@ class Windowed:
     value: float
     count: int
     last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Points:
+    """One field of many servers as it was stored, in order of time: parallel arrays, a value each.
+
+    `servers` is an index of `server_ids`, `series` one of `tags`; times are milliseconds.
+    """
+
+    server_ids: NDArray[np.int64]
+    servers: NDArray[np.intp]
+    tags: list[Tags]
+    series: NDArray[np.intp]
+    times: NDArray[np.int64]
+    values: NDArray[np.float64]
 
 
 class Newest(NamedTuple):
@@ -121,6 +141,20 @@ class Store(Protocol):
         tags: Mapping[str, str] | None = None,
     ) -> list[Windowed]:
         """One aggregation over one window for every server and tag set of a tenant at once."""
+        ...
+
+    def points(
+        self,
+        tenant_id: int,
+        wanted: Sequence[tuple[str, str]],
+        spans: Sequence[tuple[int, int]],
+        server_ids: Iterable[int] | None = None,
+    ) -> list[Points]:
+        """Each wanted (measurement, field) as stored within any of these spans, of all servers.
+
+        What rules are evaluated on: a store reads all of them at once where it can, and makes no
+        object of a point. Spans must not overlap; callers keep them short or name few servers.
+        """
         ...
 
     def labels(self, tenant_id: int, server_id: int | None = None) -> list[Label]:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from metrics import isolation
-from metrics.stores import sets
-from metrics.stores.base import Column, Label, Newest, Row, Series, Windowed, percentile
+from metrics.stores import copying, sets
+from metrics.stores.base import Column, Label, Newest, Points, Row, Series, Windowed, percentile
 
 #: A newest row from further ahead than this came from a wrong clock; the next one replaces it.
 AHEAD = 300_000
@@ -57,6 +57,8 @@ WHERE tenant_id = %s AND server_id = %s AND ts >= %s AND since < %s
 """
 
 _TENANT_SETS = "SELECT id FROM public.metrics_set WHERE tenant_id = %s AND measurements @> %s"
+
+_WANTED_SETS = "SELECT id, measurements && %s FROM public.metrics_set WHERE tenant_id = %s"
 
 _COLUMNS = "SELECT id, columns FROM public.metrics_set WHERE tenant_id = %s AND id = ANY(%s)"
 
@@ -203,6 +205,31 @@ class PostgresStore:
             Windowed(server_id, places.columns[series].tags, value, count, last)
             for server_id, series, value, count, last in rows
         ]
+
+    def points(
+        self,
+        tenant_id: int,
+        wanted: Sequence[tuple[str, str]],
+        spans: Sequence[tuple[int, int]],
+        server_ids: Iterable[int] | None = None,
+    ) -> list[Points]:
+        measurements = sorted({measurement for measurement, _ in wanted})
+        with isolation.only(tenant_id) as cursor:
+            cursor.execute(_WANTED_SETS, [measurements, tenant_id])
+            rows = cursor.fetchall()
+            set_ids = [set_id for set_id, is_wanted in rows if is_wanted]
+            columns_of = _columns(cursor, tenant_id, set_ids)
+            times = " OR ".join(["(ts >= %s AND ts < %s)"] * len(spans))
+            where = f"tenant_id = %s AND ({times or 'false'})"
+            arguments: list[object] = [tenant_id, *itertools.chain.from_iterable(spans)]
+            if len(set_ids) < len(rows) or not rows:
+                where += " AND set_id = ANY(%s::bigint[])"
+                arguments.append(set_ids)
+            if server_ids is not None:
+                where += " AND server_id = ANY(%s::bigint[])"
+                arguments.append(list(server_ids))
+            records = copying.read(cursor, where, arguments)
+        return copying.points(records, columns_of, wanted, tenant_id)
 
     def labels(self, tenant_id: int, server_id: int | None = None) -> list[Label]:
         with isolation.only(tenant_id) as cursor:
@@ -354,6 +381,10 @@ def _aggregate(
         arguments["since"] = arguments["start"] - arguments["lookback"]
         source = _INCREASES.format(values=values, server=server)
         expression = "1000 * sum(increase) / nullif(sum(span), 0)"
+    elif agg == "changes":
+        arguments["since"] = arguments["start"] - arguments["lookback"]
+        source = _INCREASES.format(values=values, server=server)
+        expression = "count(*) FILTER (WHERE v <> before)::float8"
     else:
         source = values
         expression = _expression(agg, arguments)
@@ -372,6 +403,11 @@ def _expression(agg: str, arguments: dict[str, Any]) -> str:
         return "count(v)::float8"
     if agg == "last":
         return "(array_agg(v ORDER BY ts DESC))[1]"
+    if agg == "delta":
+        change = "(array_agg(v ORDER BY ts DESC))[1] - (array_agg(v ORDER BY ts))[1]"
+        return f"CASE WHEN count(v) > 1 THEN {change} END"
+    if agg == "stddev":
+        return "stddev_pop(v)"
     arguments["fraction"] = percentile(agg)
     if arguments["fraction"] is None:
         raise ValueError(f"{agg!r} is no aggregation")

@@ -23,7 +23,7 @@ from sentinel_site.celery import app as celery_app
 from sentinel_site.kit import listening
 from sentinel_site.kit.redis_client import client as redis_client
 from sentinel_site.kit.tenancy import in_schema
-from tests.alerts.builders import MINUTE, SECOND, make_rule
+from tests.alerts.builders import MINUTE, SECOND, make_rule, make_server
 
 NOW = timezone.now().replace(microsecond=0)
 LATER = NOW + timedelta(hours=1)
@@ -197,6 +197,17 @@ def test_silence_is_one_alert_and_ends_with_the_next_report(acme, rules):
     alert.refresh_from_db()
     assert alert.resolved_at is not None
     assert Server.objects.get().status == Server.Status.UP
+
+
+def test_one_that_never_reported_is_silent_from_its_registration_on(acme, rules):
+    Rule.objects.create(name="Server silent", kind="silence", thresholds={"critical": 0})
+    server = make_server(registered_at=NOW)
+    evaluation.evaluate(NOW + 59 * SECOND)
+    assert not Alert.objects.exists()
+    evaluation.evaluate(NOW + 61 * SECOND)
+    assert Alert.objects.get().server == server
+    server.refresh_from_db()
+    assert server.status == Server.Status.SILENT
 
 
 def test_nobody_is_silent_while_nobody_listens_nor_right_after(acme, rules):

@@ -107,12 +107,6 @@ def test_a_server_is_silent_three_intervals_and_half_a_minute_after_its_last_rep
     assert Server.objects.get().status == "up"
 
 
-def test_one_that_never_reported_is_silent_from_its_registration_on(acme):
-    servers.register(AGENT, "nova-1", NOON)
-    assert servers.note_silence({}, NOON + MINUTE) == []
-    assert len(servers.note_silence({}, NOON + 10 * MINUTE)) == 1
-
-
 @pytest.mark.parametrize("status", ["maintenance", "blackout", "retired"])
 def test_what_people_said_of_a_server_is_not_overruled(acme, status):
     server = servers.register(AGENT, "nova-1", NOON)

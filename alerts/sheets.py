@@ -1,0 +1,55 @@
+"""What a rule looks at: one number for each series of all servers, as arrays.
+
+Only of a number that matters a `Reading` is made: of what is past a limit or was before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One number that a rule looks at, and whose it is.
+
+    `explained` says what it means while the rule holds, `recovered` what when it no longer does;
+    without them the words are those of `alerts.sentences`.
+    `taken_at` is the time of its newest point: a rule holds from then, not from when it is seen.
+    """
+
+    server: int
+    value: float
+    service: str
+    subject: str
+    unit: str = ""
+    explained: str = ""
+    recovered: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    taken_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Numbers by their place; `reading` tells all of one of them."""
+
+    servers: NDArray[np.int64]
+    values: NDArray[np.float64]
+    reading: Callable[[int], Reading]
+
+
+def of(readings: Iterable[Reading]) -> Sheet:
+    """A sheet of readings that were made already."""
+    rows = list(readings)
+    return Sheet(
+        np.array([row.server for row in rows], np.int64),
+        np.array([row.value for row in rows], np.float64),
+        rows.__getitem__,
+    )
+
+
+NONE = of(())
