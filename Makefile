@@ -42,7 +42,7 @@ test-chaos: venv-dev frontend ## Kill, rotate and fail for some ten minutes: no 
 	@unset HOST PORT STATE_DIR; exec $(PYTHON) -m sentinel_site.embedded run --fast -- \
 		$(PYTHON) -m pytest -m chaos $(ARGS)
 
-test-e2e: venv-dev frontend ## Run the end-to-end tests in a real browser (needs chromium)
+test-e2e: venv-dev frontend ## Run the end-to-end tests in a real browser (needs chromium, prometheus)
 	@unset HOST PORT STATE_DIR; $(PYTHON) -m sentinel_site.embedded run --fast -- \
 		$(PYTHON) -m pytest -m "e2e and alone" $(ARGS)
 	@unset HOST PORT STATE_DIR; exec $(PYTHON) -m sentinel_site.embedded run --fast -- \

@@ -12,7 +12,7 @@ from kombu.exceptions import OperationalError
 
 from accounts import timers
 from accounts.models import Tenant
-from alerts import aeolus, breaches, chronos, dispatch, fleet
+from alerts import aeolus, breaches, chronos, dispatch, external, fleet
 from alerts.models import Rule
 from clouds import suppression
 from sentinel_site.kit.tenancy import connection, current_schema
@@ -40,12 +40,14 @@ def evaluate(at: datetime) -> None:
             chronos.sheets(tenant, in_force, watched) | aeolus.sheets(tenant, in_force, watched),
             at,
         )
+        external.expire(at)
         dispatch.tell_what_was_muted(at)
         times = [
             chronos.next_look(watched),
             breaches.next_to_hold(at),
             dispatch.next_due(at),
             suppression.next_end(at),
+            external.next_expiry(at),
         ]
         following = min((one for one in times if one), default=None)
         timers.settle(tenant.schema_name, at + CLAIM, following)

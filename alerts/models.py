@@ -271,7 +271,9 @@ class Alert(models.Model):
 
     @property
     def advice(self) -> str:
-        """What its rule says to do, with what it is about in place of {service} and {server}."""
+        """What to do: its tool's runbook, or what its rule says of this {service} and {server}."""
+        if self.origin:
+            return self.received.advice
         said = self.rule.advice if self.rule else ""
         return said.replace("{service}", self.about or self.host).replace("{server}", self.host)
 
@@ -279,6 +281,35 @@ class Alert(models.Model):
     def in_short(self) -> str:
         """Its title, and what it is about."""
         return f"{self.title}: {self.about}" if self.about else self.title
+
+
+class Received(models.Model):
+    """What another tool said of an alert, in its own words; they are given back to it."""
+
+    TEXT = 4000
+
+    alert = models.OneToOneField(
+        Alert, on_delete=models.CASCADE, primary_key=True, related_name="received"
+    )
+    text = models.CharField(max_length=TEXT, blank=True)
+    advice = models.CharField(max_length=2000, blank=True, help_text="Its runbook.")
+    said = models.JSONField(default=dict)
+    repeated_at = models.DateTimeField(help_text="When it was last sent.")
+    expires_at = models.DateTimeField(
+        null=True, blank=True, help_text="It is over then, unless it is sent again."
+    )
+
+    class Meta:
+        indexes = [
+            models.Index(
+                fields=["expires_at"],
+                condition=Q(expires_at__isnull=False),
+                name="received_expires",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.alert_id} as {self.said}"
 
 
 class Event(models.Model):

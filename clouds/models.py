@@ -5,8 +5,14 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F, Func, Q, Value
+from django.db.models.functions import Lower
 from django.utils import timezone
+
+#: A host's name without its domain, in lower case.
+SHORT_NAME = Lower(
+    Func(F("host"), Value("."), Value(1), function="split_part", output_field=models.CharField())
+)
 
 
 class CloudGroup(models.Model):
@@ -67,6 +73,7 @@ class Server(models.Model):
                 fields=["host"], condition=Q(agent_id=None), name="one_per_host_without_agent"
             ),
         ]
+        indexes = [models.Index(SHORT_NAME, name="server_by_short_name")]
 
     def __str__(self) -> str:
         return self.host

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from django.db.models import QuerySet
 
-from clouds.models import CloudGroup, Server, Service
+from clouds.models import SHORT_NAME, CloudGroup, Server, Service
 
 #: What OpenStack stands on; listed after OpenStack's own services.
 BASE = frozenset(
@@ -54,6 +54,28 @@ def fleet() -> QuerySet[Server]:
         .select_related("group")
         .order_by("host", "pk")
     )
+
+
+def by_names(names: Iterable[str]) -> dict[str, int]:
+    """The servers that other tools mean by these names: `nova-1` or `nova-1.example.org`.
+
+    A name that may mean several servers means none.
+    """
+    wanted = {name: name.lower().rstrip(".") for name in names}
+    rows = Server.objects.exclude(status=Server.Status.RETIRED).annotate(short=SHORT_NAME)
+    known = rows.filter(short__in={name.partition(".")[0] for name in wanted.values()})
+    hosts = {host.lower(): pk for pk, host in known.values_list("pk", "host")}
+    found = {}
+    for name, text in wanted.items():
+        meant = [text] if text in hosts else [host for host in hosts if _same_host(host, text)]
+        if len(meant) == 1:
+            found[name] = hosts[meant[0]]
+    return found
+
+
+def _same_host(one: str, other: str) -> bool:
+    """Whether one of the names is the other without its domain."""
+    return one.startswith(other + ".") or other.startswith(one + ".")
 
 
 def groups() -> QuerySet[CloudGroup]:

@@ -21,6 +21,7 @@ handler500 = "sentinel_site.kit.problems.failed"
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("metrics.api.urls_public")),
     path("", include("clouds.urls_public")),
+    path("", include("alerts.urls_public")),
     path("", include("accounts.urls_public")),
     path("favicon.ico", favicon),
     path("healthz", healthz, name="healthz"),

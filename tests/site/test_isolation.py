@@ -79,6 +79,8 @@ PUBLIC = {
     "api/v1/enrol": "by token",
     "api/v1/servers/self": "by the key of that very server",
     "api/v1/lease": "by key",
+    "alerta/": "by key; its configuration is everybody's",
+    "alertmanager/": "by key",
     "metrics": "by key",
     "logs": "by key",
     "plugins/download/": "by key",

@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from accounts import keys
 from accounts.models import Key, Tenant
+from alerts.models import Alert, Incident
 from clouds.models import Lease, Server, Suppression
 from metrics import isolation
 from sentinel_site.kit.tenancy import in_schema
@@ -50,21 +51,42 @@ ACCOUNT: dict[str, tuple[int, str]] = {
     "stranger": (202, ""),
     "stranger's server": (403, "wrong-agent"),
 }
+#: Other people's alerting tools: what may ask, send and act there.
+ASKS: dict[str, tuple[int, str]] = {
+    "nobody": (401, "not-authenticated"),
+    "reader": (200, ""),
+    "administrator": (200, ""),
+    **dict.fromkeys(("another server", "stranger", "stranger's server"), (403, "wrong-scope")),
+}
+SENDS: dict[str, tuple[int, str]] = {
+    "nobody": (401, "not-authenticated"),
+    "administrator": (200, ""),
+    **dict.fromkeys(("another server", "stranger's server"), (403, "servers-key")),
+}
+ACTS = {**ASKS, "reader": (403, "wrong-scope"), "administrator": (404, "not-found")}
+NO_ALERT = "0000002a-0000-8000-8000-000000000000"
+OVER = {
+    "labels": {"alertname": "Load"},
+    "startsAt": "2026-01-01T00:00:00Z",
+    "endsAt": "2026-01-01T00:01:00Z",
+}
 
 
 @dataclass(frozen=True)
 class Door:
     """How a door is asked, always in the name of acme's server, and what it answers otherwise."""
 
-    content: dict[str, Any] = field(default_factory=dict)
+    content: Any = field(default_factory=dict)
     otherwise: dict[str, tuple[int, str]] = field(default_factory=dict)
     method: str = "POST"
     path: str = ""
     #: The key stands in the body, as the original agents have it.
     in_body: bool = False
+    #: Errors are in Alerta's form.
+    is_alertas: bool = False
 
     def ask(self, route: str, key: str) -> Any:
-        content = {**self.content, **({"account_key": key} if self.in_body else {})}
+        content = {**self.content, "account_key": key} if self.in_body else self.content
         if route == "api/v1/reports":
             content = json.loads(_said())
         headers = {"Authorization": f"Bearer {key}"} if key and not self.in_body else {}
@@ -114,6 +136,35 @@ DOORS = {
         path="plugins/download/a-1.zip",
         otherwise=dict.fromkeys(USUAL, (404, "not-found")),
     ),
+    "alerta/config": Door(method="GET", otherwise=dict.fromkeys(USUAL, (200, "")), is_alertas=True),
+    "alerta/alert": Door(
+        {"resource": "nova-1", "event": "Down", "severity": "ok"},
+        {**SENDS, "administrator": (202, ""), "stranger": (202, "")},
+        is_alertas=True,
+    ),
+    "alerta/alert/<str:identity>": Door(
+        method="GET",
+        path=f"alerta/alert/{NO_ALERT}",
+        otherwise={**ASKS, **dict.fromkeys(("reader", "administrator"), (404, "not-found"))},
+        is_alertas=True,
+    ),
+    "alerta/alert/<identity>/(?:action|status)": Door(
+        {"action": "close"},
+        ACTS,
+        method="PUT",
+        path=f"alerta/alert/{NO_ALERT}/action",
+        is_alertas=True,
+    ),
+    "alerta/<path>": Door(
+        path="alerta/blackout", otherwise=dict.fromkeys(USUAL, (404, "not-found")), is_alertas=True
+    ),
+    **{
+        f"alerta/{path}": Door(method="GET", otherwise=ASKS, is_alertas=True)
+        for path in ("alerts", "alerts/count", "alerts/history", "userinfo", "management/status")
+    },
+    "alertmanager/api/v1/alerts": Door([OVER], SENDS),
+    "alertmanager/api/v2/alerts": Door([OVER], SENDS),
+    "alertmanager/webhook": Door({"alerts": [OVER]}, SENDS),
 }
 
 
@@ -170,7 +221,8 @@ def state_of(tenant: Tenant) -> list[Any]:
     """All that a door could have changed of an organization."""
     with in_schema(tenant.schema_name):
         rows: list[Any] = [
-            list(model.objects.order_by("pk").values()) for model in (Server, Suppression, Lease)
+            list(model.objects.order_by("pk").values())
+            for model in (Server, Suppression, Lease, Alert, Incident)
         ]
     with isolation.only(tenant.pk) as cursor:
         for table in ("metrics_points", "metrics_event", "metrics_source", "metrics_knock"):
@@ -194,16 +246,19 @@ def test_a_key_opens_what_it_is_for_and_nothing_of_others(acme, held, route, hol
     assert state_of(acme) == before
     said = answer.content.decode()
     assert acme.schema_name not in said
-    if holder != "token":  # whoever has one of acme's may know the name
+    if holder not in ("token", "reader", "administrator"):  # who has one of acme's may know it
         assert acme.slug not in said
     if not code:
         return
-    assert answer["Content-Type"] == "application/problem+json"
-    document = answer.json()
-    assert document["type"] == f"/problems/{code}"
-    assert document["detail"] != document["title"], "it says what is wrong and not what to do"
     assert ("WWW-Authenticate" in answer) == (status == 401)
     assert held[holder] not in said or not held[holder]
+    document = answer.json()
+    if door.is_alertas:
+        assert (document["status"], document["code"]) == ("error", status)
+        return
+    assert answer["Content-Type"] == "application/problem+json"
+    assert document["type"] == f"/problems/{code}"
+    assert document["detail"] != document["title"], "it says what is wrong and not what to do"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,54 @@
+"""An Alertmanager's doors: a Prometheus, or another Alertmanager, hands its alerts to us.
+
+A Prometheus is given this host with `path_prefix: /alertmanager`, and a key of the organization.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.utils import timezone
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from alerts import external
+from alerts.api.foreign import ForeignDoor, inside
+from alerts.doors import alertmanager
+from alerts.external import Signal
+from alerts.models import Alert
+from sentinel_site.kit.tenancy import tenant_link
+
+MOST = 5000
+
+
+class AlertsView(ForeignDoor):
+    def post(self, request: Request) -> Response:
+        holder, now = self.sender(request), timezone.now()
+        signals = self.parse(self.body(request), now)
+        with inside(holder):
+            external.accept(signals, now)
+        return Response({"status": "success"})
+
+    def parse(self, given: Any, now: Any) -> list[Signal]:
+        return alertmanager.parse(given, now)
+
+    def get(self, request: Request) -> Response:
+        """Open alerts, newest first."""
+        with inside(self.reader(request)) as tenant:
+            rows = Alert.objects.filter(resolved_at=None).select_related(
+                "incident", "server", "received"
+            )
+            shown = [
+                alertmanager.document(
+                    alert, tenant_link(tenant, "alerts:incident", alert.incident_id)
+                )
+                for alert in rows[:MOST]
+            ]
+        return Response(shown)
+
+
+class WebhookView(AlertsView):
+    """For `webhook_config` of an Alertmanager that stays."""
+
+    def parse(self, given: Any, now: Any) -> list[Signal]:
+        return alertmanager.parse_webhook(given, now)

@@ -1,0 +1,172 @@
+"""Alerts that other tools raise and end: kept, counted, correlated and told of like our own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Min
+
+from accounts.timers import wake
+from alerts import bulk, incidents
+from alerts.incidents import Found, Recovered
+from alerts.models import Alert, Received, Severity
+from clouds import queries as clouds
+from sentinel_site.kit.problems import Problem
+from sentinel_site.kit.tenancy import current_schema
+
+#: So many alerts of other tools may be open at once in one organization.
+MOST_OPEN = 50_000
+
+
+class TooManyOpen(Problem):
+    status, code, title = 429, "too-many-open-alerts", "Too many alerts of other tools are open"
+    headers = {"Retry-After": "60"}
+
+
+@dataclass(frozen=True)
+class Signal:
+    """What a tool says of one alert at one time. Its identity is (origin, `names`)."""
+
+    origin: str
+    #: What the tool knows the alert by: `{"resource": "web01", "event": "NodeDown"}`.
+    names: Mapping[str, Any]
+    #: None: it is over.
+    severity: Severity | None
+    #: What it is on, as the tool calls it; a server of ours is found by its host name.
+    resource: str
+    service: str
+    subject: str
+    title: str
+    text: str
+    #: What to do about it, or where that is written.
+    advice: str = ""
+    #: In the tool's own unit; None where it is no number.
+    value: float | None = None
+    #: Without a repetition until then it is over.
+    expires_at: datetime | None = None
+    #: The tool's own words, for giving them back.
+    said: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> str:
+        text = json.dumps([self.origin, self.names], sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:40]
+
+
+@transaction.atomic
+def accept(signals: Iterable[Signal], at: datetime) -> dict[str, Alert]:
+    """Open, count, raise, lower or end what these say; the alert of each fingerprint.
+
+    Of several signals with one fingerprint the last decides. What ends and was not open has no
+    alert in the answer. Raises TooManyOpen; then nothing was changed.
+    """
+    wanted = {signal.fingerprint: signal for signal in signals}
+    before = _open_of(wanted)
+    firing = {name: one for name, one in wanted.items() if one.severity is not None}
+    _keep_within_limit(len(firing.keys() - before.keys()))
+    servers = clouds.by_names({one.resource for one in firing.values()})
+    incidents.open_all([_found(one, name, servers, at) for name, one in firing.items()], at)
+    for name, signal in firing.items():
+        known = before.get(name)
+        if known is not None and signal.severity is not None:
+            incidents.note_severity(known, signal.severity, at, signal.text)
+    over = [before[name] for name in wanted if name in before and name not in firing]
+    incidents.recover_all(
+        [
+            Recovered(alert, wanted[alert.fingerprint].value, _over(wanted[alert.fingerprint]))
+            for alert in over
+        ],
+        at,
+    )
+    after = _open_of(firing)
+    _keep_words([*after.values(), *over], wanted, at)
+    return after | {alert.fingerprint: alert for alert in over}
+
+
+def expire(at: datetime) -> None:
+    """End what its tool has not repeated in time."""
+    due = Received.objects.filter(expires_at__lte=at)
+    rows = list(due.select_related("alert"))
+    incidents.recover_all(
+        [
+            Recovered(row.alert, None, f"{row.alert.origin} has not repeated it in time.")
+            for row in rows
+            if row.alert.resolved_at is None
+        ],
+        at,
+    )
+    due.update(expires_at=None)
+
+
+def next_expiry(at: datetime) -> datetime | None:
+    """When the next one is over unless it is repeated."""
+    found: datetime | None = Received.objects.filter(expires_at__gt=at).aggregate(
+        first=Min("expires_at")
+    )["first"]
+    return found
+
+
+def _open_of(wanted: Mapping[str, Signal]) -> dict[str, Alert]:
+    rows = Alert.objects.filter(resolved_at=None, fingerprint__in=list(wanted))
+    return {row.fingerprint: row for row in rows.select_related("incident", "server", "received")}
+
+
+def _keep_within_limit(more: int) -> None:
+    if more and Alert.objects.filter(resolved_at=None).exclude(origin="").count() + more > (
+        MOST_OPEN
+    ):
+        raise TooManyOpen(
+            f"At most {MOST_OPEN} may be open. Send what is over as resolved, or a shorter timeout."
+        )
+
+
+def _found(signal: Signal, name: str, servers: Mapping[str, int], at: datetime) -> Found:
+    return Found(
+        rule=None,
+        fingerprint=name,
+        reading=signal.value,
+        limit=None,
+        severity=signal.severity or Severity.WARNING,
+        server=servers.get(signal.resource),
+        resource=signal.resource,
+        service=signal.service,
+        subject=signal.subject,
+        unit="",
+        text=signal.text,
+        held_since=at,
+        title=signal.title,
+        origin=signal.origin,
+    )
+
+
+def _over(signal: Signal) -> str:
+    return signal.text or f"{signal.origin} says that it is over."
+
+
+def _keep_words(alerts: Sequence[Alert], wanted: Mapping[str, Signal], at: datetime) -> None:
+    signals = {alert.pk: wanted[alert.fingerprint] for alert in alerts}
+    Received.objects.bulk_create(
+        [
+            Received(
+                alert_id=pk,
+                text=bulk.fit(signal.text, Received.TEXT),
+                advice=bulk.fit(signal.advice, 2000),
+                said=dict(signal.said),
+                repeated_at=at,
+                expires_at=signal.expires_at if signal.severity is not None else None,
+            )
+            for pk, signal in signals.items()
+        ],
+        update_conflicts=True,
+        unique_fields=["alert"],
+        update_fields=["text", "advice", "said", "repeated_at", "expires_at"],
+    )
+    ends = [one.expires_at for one in signals.values() if one.expires_at]
+    if ends:
+        wake(current_schema(), max(at, min(ends)))

@@ -1,0 +1,25 @@
+"""Other people's alerting tools; the key names the organization."""
+
+from django.urls import path, re_path
+
+from alerts.api import alerta, alertmanager
+
+urlpatterns = [
+    path("alerta/config", alerta.ConfigView.as_view(), name="alerta-config"),
+    path("alerta/management/status", alerta.StatusView.as_view(), name="alerta-status"),
+    path("alerta/userinfo", alerta.UserInfoView.as_view(), name="alerta-userinfo"),
+    path("alerta/alert", alerta.ReceiveView.as_view(), name="alerta-alert"),
+    path("alerta/alerts", alerta.AlertsView.as_view(), name="alerta-alerts"),
+    path("alerta/alerts/count", alerta.CountView.as_view(), name="alerta-count"),
+    path("alerta/alerts/history", alerta.HistoryView.as_view(), name="alerta-history"),
+    path("alerta/alert/<str:identity>", alerta.AlertView.as_view(), name="alerta-one"),
+    re_path(
+        r"^alerta/alert/(?P<identity>[^/]+)/(?:action|status)$",
+        alerta.ActionView.as_view(),
+        name="alerta-action",
+    ),
+    re_path(r"^alerta/(?P<path>.*)$", alerta.UnknownView.as_view()),
+    path("alertmanager/api/v2/alerts", alertmanager.AlertsView.as_view(), name="alertmanager"),
+    path("alertmanager/api/v1/alerts", alertmanager.AlertsView.as_view()),
+    path("alertmanager/webhook", alertmanager.WebhookView.as_view(), name="alertmanager-webhook"),
+]
