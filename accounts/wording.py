@@ -29,7 +29,12 @@ VERBS: Mapping[str, str] = {
     "server.classified": "Put a server into its group",
     "server.maintenance": "Put a server into maintenance",
     "server.maintenance-ended": "Ended the maintenance of a server",
+    "server.removed": "Removed a server",
     "server.settings": "Changed what a server's agent does",
+    "suppression.blackout": "Began or planned a blackout",
+    "suppression.changed": "Changed a maintenance or blackout",
+    "suppression.ended": "Ended a maintenance or blackout",
+    "suppression.maintenance": "Began or planned a maintenance",
 }
 
 _SCOPES = {
@@ -54,7 +59,7 @@ def details(verb: str, data: Mapping[str, Any]) -> str:
     return ", ".join(said)
 
 
-_TOLD = ("name", "scope", "role", "kind", "reason", "until")
+_TOLD = ("name", "scope", "role", "kind", "reason", "rule", "since", "until")
 
 
 def _detail(name: str, value: Any) -> str:
@@ -65,8 +70,10 @@ def _detail(name: str, value: Any) -> str:
         return f"as {text}"
     if name == "kind":
         return _KINDS.get(text, text)
-    if name == "until":
-        return f"until {_moment(text)}"
+    if name in ("since", "until"):
+        return f"{'from' if name == 'since' else 'until'} {_moment(text)}"
+    if name == "rule":
+        return text
     return f"“{text}”"
 
 

@@ -46,7 +46,7 @@ def evaluate(at: datetime) -> None:
             chronos.next_look(watched),
             breaches.next_to_hold(at),
             dispatch.next_due(at),
-            suppression.next_end(at),
+            suppression.next_change(at),
             external.next_expiry(at),
         ]
         following = min((one for one in times if one), default=None)

@@ -16,7 +16,7 @@ import structlog
 from numpy.typing import NDArray
 
 from alerts.models import Rule
-from clouds.models import Server
+from clouds.models import Server, Silence
 from metrics import queries
 from sentinel_site.kit import listening
 from sentinel_site.kit.tenancy import connection
@@ -27,10 +27,11 @@ Mask = NDArray[np.bool_]
 
 #: Seconds; see `Server.silent_after`.
 _SERVERS = f"""
-SELECT id, coalesce(group_id, 0), status = '{Server.Status.SILENT}',
+SELECT id, coalesce(group_id, 0), status = '{Server.Status.SILENT}' OR EXISTS (
+    SELECT FROM "{Silence._meta.db_table}" s WHERE s.server_id = server.id AND s.until IS NULL),
   CASE WHEN agent_id IS NULL THEN 210 ELSE 3 * extract(epoch FROM interval) + 30 END::float8,
   extract(epoch FROM registered_at)::float8
-FROM "{Server._meta.db_table}" WHERE status <> '{Server.Status.RETIRED}' ORDER BY id
+FROM "{Server._meta.db_table}" server WHERE status <> '{Server.Status.RETIRED}' ORDER BY id
 """  # noqa: S608  nothing in it comes from outside
 
 
@@ -40,7 +41,7 @@ class Fleet:
 
     ids: NDArray[np.int64]
     groups: NDArray[np.int64]  # 0: none
-    silent: Mask  # by their status, before this evaluation
+    silent: Mask  # before this evaluation, in maintenance and blackout too
     silent_after: NDArray[np.float64]
     heard: NDArray[np.float64]
     at: datetime

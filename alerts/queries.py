@@ -220,3 +220,10 @@ def channels() -> list[NotificationChannel]:
     for row in rows:
         row.last = row.notification_set.order_by("-pk").first()  # type: ignore[attr-defined]
     return rows
+
+
+def muted() -> dict[str, int]:
+    """How many servers nobody is told of, and how many open alerts that has kept back."""
+    quiet = Server.objects.filter(status__in=[Server.Status.MAINTENANCE, Server.Status.BLACKOUT])
+    untold = Alert.objects.filter(resolved_at=None).exclude(suppressed="")
+    return {"servers": quiet.count(), "untold": untold.count()}

@@ -15,7 +15,7 @@ from sentinel_site.kit.tenancy import public_path, tenant_path
 
 
 def shell(request: HttpRequest) -> dict[str, Any]:
-    """`shell`: organizations, cloud groups and open incidents; asked for only where it is drawn."""
+    """`shell`: organizations, groups, incidents, what is muted; asked for where it is drawn."""
     access = getattr(request, "access", None)
     if access is None or access.user is None:
         return {}
@@ -35,5 +35,6 @@ def _around(user: Any) -> dict[str, Any]:
         ],
         "groups": queries.groups_with_state(),
         "open": counted,
+        "muted": queries.muted(),
         "theme_url": public_path("theme"),
     }

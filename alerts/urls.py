@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from alerts import views
+from alerts import suppression_pages, views
 
 app_name = "alerts"
 urlpatterns = [
@@ -19,4 +19,14 @@ urlpatterns = [
     path("channels/<int:pk>/", views.channel_edit, name="channel"),
     path("channels/<int:pk>/test/", views.channel_test, name="channel-test"),
     path("channels/<int:pk>/delete/", views.channel_delete, name="channel-delete"),
+    path("maintenance/", suppression_pages.suppressions, name="suppressions"),
+    path("maintenance/new/", suppression_pages.suppress, name="suppress"),
+    path("maintenance/<int:pk>/", suppression_pages.change_suppression, name="suppression"),
+    path("maintenance/<int:pk>/end/", suppression_pages.end_suppression, name="suppression-end"),
+    path("maintenance/again/<int:pk>/", suppression_pages.change_recurrence, name="recurrence"),
+    path(
+        "maintenance/again/<int:pk>/end/",
+        suppression_pages.end_recurrence,
+        name="recurrence-end",
+    ),
 ]

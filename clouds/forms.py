@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from agent_client.wire import LEVELS
 from clouds.agent_settings import LONGEST, SHORTEST, Wanted
-from clouds.models import AgentSettings
+from clouds.models import AgentSettings, CloudGroup
 
 SPANS = (
     ("", "for good"),
@@ -110,3 +110,18 @@ class AgentSettingsForm(forms.Form):
             for name, text in self.wanted(now).errors(now).items():
                 self.add_error(name if name in self.fields else "levels_for", text)
         return given
+
+
+class ClassifyForm(forms.Form):
+    """The group and the role of a server."""
+
+    group = forms.ModelChoiceField(
+        queryset=CloudGroup.objects.order_by("name"),
+        required=False,
+        empty_label="In no group",
+        label="Cloud group",
+        help_text="Its rules, channels and maintenance hold from now on; what was, stays.",
+    )
+    role = forms.CharField(
+        required=False, max_length=40, label="Role", help_text="controller, compute, storage"
+    )

@@ -126,39 +126,103 @@ class Service(models.Model):
         return self.state == self.State.DOWN and self.seen_up_at is not None
 
 
-class Suppression(models.Model):
-    """A time in which nobody is told of a server's alerts: who said so, why, since, until.
+class SuppressionKind(models.TextChoices):
+    MAINTENANCE = "maintenance", "Maintenance"
+    BLACKOUT = "blackout", "Blackout"
+
+
+class Scoped(models.Model):
+    """What is suppressed: one server, a cloud group, or, with neither, the whole organization."""
+
+    server = models.ForeignKey(Server, null=True, blank=True, on_delete=models.CASCADE)
+    group = models.ForeignKey(CloudGroup, null=True, blank=True, on_delete=models.CASCADE)
+    kind = models.CharField(max_length=11, choices=SuppressionKind.choices)
+    reason = models.CharField(max_length=300)
+    by = models.BigIntegerField(null=True, blank=True, help_text="The person; empty: a key.")
+    by_key = models.BigIntegerField(null=True, blank=True, help_text="The key; empty: a person.")
+
+    class Meta:
+        abstract = True
+
+    @property
+    def where(self) -> str:
+        """What is suppressed, in words."""
+        if self.server is not None:
+            return self.server.host
+        return f"group {self.group.name}" if self.group is not None else "all servers"
+
+
+class Recurrence(Scoped):
+    """A suppression that comes again, by an RRULE (RFC 5545) in the clocks of a time zone.
+
+    Its occurrences are rows of `Suppression`: those that have begun, and the next. What is
+    changed here changes nothing that has begun.
+    """
+
+    zone = models.CharField(max_length=64, help_text="Its name: Europe/Berlin.")
+    begins = models.DateTimeField(help_text="When the first one begins.")
+    rule = models.CharField(max_length=200, help_text="FREQ=WEEKLY;BYDAY=SU")
+    lasts = models.DurationField(help_text="How long each lasts.")
+    made_until = models.DateTimeField(
+        null=True, blank=True, help_text="When the last one that was made begins."
+    )
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-pk"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(server=None) | Q(group=None), name="recurrence_of_one_thing"
+            ),
+            models.CheckConstraint(condition=Q(lasts__gt=timedelta()), name="recurrence_lasts"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} of {self.where}, again and again"
+
+
+class Suppression(Scoped):
+    """A time in which nobody is told of alerts: of what, who said so, why, since, until.
 
     In *maintenance* (planned work) alerts are recorded as suppressed; in a *blackout* (someone is
     at it) they open and show as usual. It ends at `until`, or before it at `ended_at`.
     """
 
-    class Kind(models.TextChoices):
-        MAINTENANCE = "maintenance", "Maintenance"
-        BLACKOUT = "blackout", "Blackout"
+    Kind = SuppressionKind
 
-    server = models.ForeignKey(Server, on_delete=models.CASCADE)
-    kind = models.CharField(max_length=11, choices=Kind.choices)
-    reason = models.CharField(max_length=300)
-    by = models.BigIntegerField(null=True, blank=True, help_text="The person; empty: a key.")
-    by_key = models.BigIntegerField(null=True, blank=True, help_text="The key; empty: a person.")
     since = models.DateTimeField()
     until = models.DateTimeField(null=True, blank=True, help_text="Empty: until it is ended.")
     ended_at = models.DateTimeField(null=True, blank=True)
+    recurrence = models.ForeignKey(
+        Recurrence, null=True, blank=True, on_delete=models.SET_NULL, help_text="What it is of."
+    )
+    settled = models.BooleanField(
+        default=True, help_text="Whether its beginning was given to the servers' status."
+    )
 
     class Meta:
         ordering = ["-since", "-pk"]
+        indexes = [
+            models.Index(fields=["since"], condition=Q(ended_at=None), name="suppression_open")
+        ]
         constraints = [
-            models.UniqueConstraint(  # two of a kind would end at two times
-                fields=["server", "kind"], condition=Q(ended_at=None), name="one_of_a_kind"
-            ),
             models.CheckConstraint(
                 condition=Q(until=None) | Q(until__gt=F("since")), name="ends_after_it_begins"
+            ),
+            models.CheckConstraint(
+                condition=Q(ended_at=None) | Q(ended_at__gte=F("since")),
+                name="ended_after_it_began",
+            ),
+            models.CheckConstraint(
+                condition=Q(server=None) | Q(group=None), name="suppression_of_one_thing"
+            ),
+            models.UniqueConstraint(  # what makes two evaluations at once make it once
+                fields=["recurrence", "since"], name="one_of_an_occurrence"
             ),
         ]
 
     def __str__(self) -> str:
-        return f"{self.kind} of {self.server}"
+        return f"{self.kind} of {self.where}"
 
 
 class Lease(models.Model):
@@ -199,6 +263,26 @@ class AgentSettings(models.Model):
 
     def __str__(self) -> str:
         return f"settings {self.version} of {self.server}"
+
+
+from clouds.timeline import LateReports, ServiceSpan, Silence, Stay  # noqa: E402  their FKs are here
+
+__all__ = [
+    "AgentSettings",
+    "CloudGroup",
+    "LateReports",
+    "Lease",
+    "Recurrence",
+    "Scoped",
+    "Server",
+    "Service",
+    "ServiceSpan",
+    "Silence",
+    "Stay",
+    "Suppression",
+    "SuppressionKind",
+    "seen_long_ago",
+]
 
 
 def seen_long_ago(server: Server, received_at: datetime | None, now: datetime) -> bool:

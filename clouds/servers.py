@@ -3,17 +3,57 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
 
-from clouds.models import Server, seen_long_ago
+from accounts.timers import wake
+from clouds import history, suppression
+from clouds.history import LateReport
+from clouds.models import CloudGroup, Server, SuppressionKind, seen_long_ago
+from clouds.signals import server_changed
+from sentinel_site.kit.problems import Problem
+from sentinel_site.kit.tenancy import current_schema
 
+#: A server is removed only so long after its last report.
+QUIET_BEFORE_REMOVAL = timedelta(minutes=10)
+#: What reports alone decide.
+_BY_REPORTS = (Server.Status.UP, Server.Status.SILENT)
 #: Characters that a server's specs have as JSON, of all its reports together.
 MOST_SPECS = 1024 * 1024
+
+
+class NotInMaintenance(Problem):
+    status, code, title = 409, "not-in-maintenance", "The server is not in maintenance"
+
+
+class StillReports(Problem):
+    status, code, title = 409, "still-reports", "The server reported just now"
+
+    def __init__(
+        self, server: Server, last_seen: datetime | None, allowed_at: datetime, at: datetime
+    ) -> None:
+        left = math.ceil((allowed_at - at).total_seconds())
+        since = "registered" if last_seen is None else "reported"
+        ago = max(0, int((at - (last_seen or server.registered_at)).total_seconds()))
+        super().__init__(
+            f"{server.host} can be removed in {_minutes(left)}. It {since} {_minutes(ago)} ago;"
+            " stop its agent.",
+            headers={"Retry-After": str(left)},
+            server=server.pk,
+            seconds=left,
+            removable_at=allowed_at.isoformat(),
+        )
+
+
+def _minutes(seconds: int) -> str:
+    minutes, rest = divmod(seconds, 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def register(
@@ -46,6 +86,15 @@ def register(
             if known is None:
                 raise
     _update(known, host=host, interval=interval, agent_version=version[:40] or known.agent_version)
+    if known.status == Server.Status.RETIRED:  # who reports is there: it begins anew
+        _update(
+            known,
+            status=Server.Status.UP,
+            status_since=at,
+            registered_at=at,
+            retired_at=None,
+        )
+        suppression.joined(known, at)
     return known
 
 
@@ -71,6 +120,12 @@ def note_specs(server: Server, specs: Mapping[str, Any]) -> None:
     )
 
 
+def note_late(server_id: int, reports: Sequence[LateReport]) -> None:
+    """Reports of these times came in late: the server was up meanwhile."""
+    server = Server.objects.get(pk=server_id)
+    history.note_late(server_id, reports, server.silent_after, server.interval)
+
+
 def note_goodbye(server: Server, reason: str, at: datetime) -> None:
     """Keep why its agent said it stops; an agent that speaks again has not stopped."""
     if reason != server.goodbye:
@@ -80,26 +135,76 @@ def note_goodbye(server: Server, reason: str, at: datetime) -> None:
 def note_silence(last_seen: Mapping[int, datetime], now: datetime) -> list[Server]:
     """Turn servers `silent` that were not heard for too long, and `up` that are heard again.
 
-    Maintenance, blackout and retirement are people's words and stay. `last_seen` is when each
-    server's last report came in; servers it does not name are left alone. Returns the servers that
-    changed, with their new status.
+    Maintenance, blackout and retirement are people's words and stay; the silence itself is noted
+    all the same, for uptime counts it in a blackout. `last_seen` is when each server's last report
+    came in; servers it does not name are left alone. Returns the servers that changed, with their
+    new status.
     """
-    watched = Server.objects.filter(
-        pk__in=list(last_seen), status__in=[Server.Status.UP, Server.Status.SILENT]
-    )
     changed = []
-    for server in watched:
+    silent: dict[int, datetime] = {}
+    spoke: dict[int, datetime] = {}
+    watched = Server.objects.filter(pk__in=list(last_seen))
+    for server in watched.exclude(status=Server.Status.RETIRED):
         heard = last_seen[server.pk]
-        silent = seen_long_ago(server, heard, now)
-        status = Server.Status.SILENT if silent else Server.Status.UP
-        if server.status == status:
+        is_silent = seen_long_ago(server, heard, now)
+        since = heard + server.silent_after if is_silent else heard
+        (silent if is_silent else spoke)[server.pk] = since
+        status = Server.Status.SILENT if is_silent else Server.Status.UP
+        if server.status == status or server.status not in _BY_REPORTS:
             continue
-        since = heard + server.silent_after if silent else heard
+            continue
         claimed = Server.objects.filter(pk=server.pk, status=server.status)
         if claimed.update(status=status, status_since=since):
             server.status, server.status_since = status, since
             changed.append(server)
+    history.note_silences(silent, spoke)
     return changed
+
+
+@transaction.atomic
+def classify(server: Server, group: CloudGroup | None, role: str, at: datetime) -> Server:
+    """Put it into its group and role. That group's rules, channels and silences hold from now on;
+    what was, stays as it was. Raises Retired."""
+    held = Server.objects.select_for_update(of=("self",)).get(pk=server.pk)
+    if held.status == Server.Status.RETIRED:
+        raise suppression.Retired(server=server.pk)
+    moved = held.group_id != (group.pk if group else None)
+    _update(held, group=group, role=role)
+    if moved:
+        history.note_group(held, at)
+        suppression.joined(held, at)
+        wake(current_schema(), at)
+    return held
+
+
+def removable_at(server: Server, last_seen: datetime | None) -> datetime:
+    """From when on it may be removed, once it is in maintenance."""
+    return (last_seen or server.registered_at) + QUIET_BEFORE_REMOVAL
+
+
+@transaction.atomic
+def retire(server: Server, last_seen: datetime | None, at: datetime) -> Server:
+    """Remove it: it is watched no more, what was measured of it is kept for its time.
+
+    Needs maintenance, and QUIET_BEFORE_REMOVAL without a report. Raises NotInMaintenance,
+    StillReports, Retired.
+    """
+    held = Server.objects.select_for_update(of=("self",)).get(pk=server.pk)
+    if held.status == Server.Status.RETIRED:
+        raise suppression.Retired(server=server.pk)
+    holds = suppression.active_for([held.pk], at).get(held.pk)
+    if holds is None or holds.kind != SuppressionKind.MAINTENANCE:
+        raise NotInMaintenance("Put it into maintenance first.", server=server.pk)
+    allowed_at = removable_at(held, last_seen)
+    if at < allowed_at:
+        raise StillReports(held, last_seen, allowed_at, at)
+    suppression.end_all_of(held, at)
+    _update(held, status=Server.Status.RETIRED, status_since=at, retired_at=at)
+    wake(current_schema(), at)
+    transaction.on_commit(
+        partial(server_changed.send, sender=Server, schema=current_schema(), server_id=held.pk)
+    )
+    return held
 
 
 def set_healths(worst: Mapping[int, str | None]) -> None:

@@ -9,6 +9,7 @@ from typing import Protocol
 from django.db import transaction
 from django.db.models import Exists, OuterRef
 
+from clouds import history
 from clouds.models import Server, Service
 
 NOT_REPORTED = "Its agent does not report it any more."
@@ -43,16 +44,21 @@ def note_states(
     """
     rows = {row.name: row for row in Service.objects.select_for_update().filter(server=server)}
     named = {state.name: state for state in states}
+    changed: dict[str, str] = {}
     for name, state in sorted(named.items()):
         row = rows.get(name)
         if row is None:
             _first(server, state, at)
+            changed[name] = state.state
         elif row.seen_at <= at:
+            if row.state != state.state:
+                changed[name] = state.state
             _again(row, state.state, at, state.project, state.workers, state.detail)
     if complete:
         for name, row in rows.items():
             if name not in named and row.seen_at <= at:
-                _missing(row, at)
+                changed |= _missing(row, at)
+    history.note_states(server.pk, changed, at)
 
 
 def given_up(at: datetime) -> set[tuple[int, str]]:
@@ -102,9 +108,13 @@ def _again(row: Service, state: str, at: datetime, project: str, workers: int, d
     row.save()
 
 
-def _missing(row: Service, at: datetime) -> None:
+def _missing(row: Service, at: datetime) -> dict[str, str]:
+    """What that changes in its history."""
     if row.state == Service.State.UNKNOWN and row.detail == NOT_REPORTED:
-        if at - row.since > FORGET_AFTER:
-            row.delete()
-        return
+        if at - row.since <= FORGET_AFTER:
+            return {}
+        row.delete()
+        return {row.name: ""}
+    was_known = row.state != Service.State.UNKNOWN
     _again(row, Service.State.UNKNOWN, at, row.project, 0, NOT_REPORTED)
+    return {row.name: Service.State.UNKNOWN.value} if was_known else {}

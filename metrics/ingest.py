@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -16,6 +16,7 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 
 from agent_client import wire
 from clouds import servers, services
+from clouds.history import LateReport
 from metrics import committer, events, isolation, stores
 from metrics.batch import Batch, Report
 from metrics.committer import Prepared, Unavailable
@@ -82,6 +83,7 @@ def accept(
             duplicates += 1
         elif result.outcome != "stored":
             _not_stored(batch, report, result)
+    _note_late(tenant, reports, prepared, known, batch.received_at)
     _tell(tenant, prepared, touched)
     accepted = sum(result.outcome == "stored" for result in prepared)
     return wire.Answer(accepted, duplicates, batch.all_rejects())
@@ -178,6 +180,31 @@ def _settle(
             touched.add(server_id)
             known[source] = _Known(server_id, now, b"")
     return known, touched
+
+
+def _note_late(
+    tenant: TenantLike,
+    reports: Sequence[Report],
+    prepared: Sequence[Prepared],
+    known: Mapping[str, _Known],
+    now: datetime,
+) -> None:
+    """Let uptime know of the times of reports that come in late: their servers were up then.
+
+    Of a server whose reports are all of now, nothing is written. It comes after the commit: whoever
+    sends again because we died in between finds duplicates, whose times are noted all the same.
+    """
+    late: dict[int, list[LateReport]] = defaultdict(list)
+    for report, result in zip(reports, prepared, strict=True):
+        if result.outcome not in ("stored", "duplicate") or report.at > now:
+            continue
+        if now - report.at > (3 * report.interval + timedelta(seconds=30)) / 2:
+            before = known[report.source].at
+            states = {one.name: one.state for one in report.services} if report.at < before else {}
+            late[known[report.source].server_id].append(LateReport(report.at, states))
+    for server_id, told in late.items():
+        with database_or_unavailable(), in_schema(tenant.schema_name):
+            servers.note_late(server_id, told)
 
 
 def _said_at(report: Report, now: datetime) -> datetime:

@@ -31,7 +31,7 @@ def _arguments(function: Any) -> Any:
 def maintenance(span: str | None, reason: str | None, end: bool, as_json: bool) -> int:
     """Planned work: for this span alerts are recorded as suppressed, nobody is told, uptime stands.
 
-    Example: sentinella maintenance 20m "kernel update"
+    Example: sentinella maintenance 20m "kernel update"; over early: sentinella maintenance end
     """
     return _say_so("maintenance", span, reason, end, as_json)
 
@@ -41,7 +41,7 @@ def maintenance(span: str | None, reason: str | None, end: bool, as_json: bool) 
 def blackout(span: str | None, reason: str | None, end: bool, as_json: bool) -> int:
     """Someone is at it: for this span alerts open as usual, nobody is told, uptime counts.
 
-    Example: sentinella blackout 1h "disk is being changed"
+    Example: sentinella blackout 1h "disk is being changed"; over early: sentinella blackout end
     """
     return _say_so("blackout", span, reason, end, as_json)
 
@@ -49,6 +49,7 @@ def blackout(span: str | None, reason: str | None, end: bool, as_json: bool) -> 
 def _say_so(kind: str, span: str | None, reason: str | None, end: bool, as_json: bool) -> int:
     from agent_client.transport import Client, Refused
 
+    end = end or (span == "end" and reason is None)
     config = session().load()
     if not config.server or not config.key:
         raise ConfigError("no server and key are configured: `sentinella enrol` first")

@@ -1,5 +1,7 @@
+from django.urls import path
 from rest_framework.routers import SimpleRouter
 
+from alerts.api.removal import RemovalView
 from alerts.api.views import AlertViewSet, ChannelViewSet, IncidentViewSet, RuleViewSet
 
 router = SimpleRouter()
@@ -7,4 +9,7 @@ router.register("rules", RuleViewSet, "api-rule")
 router.register("alerts", AlertViewSet, "api-alert")
 router.register("incidents", IncidentViewSet, "api-incident")
 router.register("channels", ChannelViewSet, "api-channel")
-urlpatterns = router.urls
+urlpatterns = [
+    *router.urls,
+    path("servers/<int:pk>/remove/", RemovalView.as_view(), name="api-server-remove"),
+]

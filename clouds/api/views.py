@@ -18,6 +18,7 @@ from rest_framework.viewsets import GenericViewSet, ModelViewSet
 
 from accounts.access import audit
 from accounts.api.auth import access_of
+from clouds import muting, suppression
 from clouds.agent_settings import Wanted, change
 from clouds.api.serializers import (
     AgentSettingsSerializer,
@@ -72,10 +73,15 @@ class ServerViewSet(
             raise MethodNotAllowed("PUT")  # a server is changed in part, only its settings whole
         return super().update(request, *args, **kwargs)
 
-    @transaction.atomic
     def perform_update(self, serializer: BaseSerializer[Any]) -> None:
-        server = serializer.save()
-        audit(access_of(self.request), "server.classified", server)
+        server, given = self.get_object(), serializer.validated_data
+        serializer.instance = muting.classify(
+            access_of(self.request),
+            server,
+            given.get("group", server.group),
+            given.get("role", server.role),
+            timezone.now(),
+        )
 
     @extend_schema(
         operation_id="server_settings",
@@ -123,4 +129,4 @@ class CloudGroupViewSet(ModelViewSet[CloudGroup]):
     @transaction.atomic
     def perform_destroy(self, instance: CloudGroup) -> None:
         audit(access_of(self.request), "group.deleted", instance)
-        instance.delete()
+        suppression.remove_group(instance, timezone.now())

@@ -13,7 +13,9 @@ from accounts.access import Access, audit
 from accounts.models import Role
 
 APPS = ("accounts", "alerts", "clouds", "metrics", "plugins_registry")
-VERB = re.compile(r"\"((?:channel|group|key|member|rule|server)\.[a-z{][a-z_{}'\[\]-]*)\"")
+VERB = re.compile(
+    r"\"((?:channel|group|key|member|rule|server|suppression)\.[a-z{][a-z_{}'\[\]-]*)\""
+)
 
 
 def written() -> set[str]:

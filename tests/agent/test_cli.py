@@ -609,6 +609,9 @@ def test_maintenance_says_how_long_and_why_with_the_servers_own_key(
     server.refuse = answering({"server": "n", "kind": "blackout", "until": None, "ended": True})
     assert call("-c", config, "blackout", "--end")[0] == 0
     assert server.requests[-1]["path"] == SUPPRESSION_PATH + "/end"
+    assert call("-c", config, "maintenance", "end")[0] == 0
+    assert server.requests[-1]["path"] == SUPPRESSION_PATH + "/end"
+    assert server.requests[-1]["body"] == {"kind": "maintenance"}
 
 
 def test_a_refusal_says_which_value_is_wrong_and_why(

@@ -109,7 +109,7 @@ def test_a_key_says_whose_it_is(client, enrolled, acme):
 def test_it_ends_by_itself_and_the_server_is_judged_by_its_reports_again(acme):
     server = make_server()
     suppression.start_maintenance(server, UPGRADE, NOON, NOON + 20 * MINUTE)
-    assert suppression.next_end(NOON) == NOON + 20 * MINUTE
+    assert suppression.next_change(NOON) == NOON + 20 * MINUTE
     suppression.expire(NOON + 19 * MINUTE)
     servers.note_silence({}, NOON + 19 * MINUTE)
     server.refresh_from_db()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -24,12 +24,15 @@ from accounts.access import Access
 from accounts.models import Key, Membership, Role, Tenant, User
 from alerts import consumers, live
 from alerts.models import Alert, Incident, NotificationChannel, Rule
-from clouds.models import CloudGroup, Server
+from clouds.models import CloudGroup, Recurrence, Server, Suppression
 from sentinel_site.kit.problems import NotFound
 from sentinel_site.kit.tenancy import in_schema
 from tests.alerts.builders import NOON, make_rule, make_server
 from tests.alerts.test_breaches import read
 
+MODELS = (
+    CloudGroup, Alert, Incident, Rule, Server, NotificationChannel, Suppression, Recurrence,
+)  # fmt: skip
 METHODS = ("get", "post", "put", "patch", "delete")
 NO_SUCH_ID = 987_654_321
 
@@ -40,6 +43,10 @@ EXISTING = {
     "rules/": lambda tenant: Rule.objects.first().pk,
     "channels/new/": lambda tenant: "slack",
     "channels/": lambda tenant: NotificationChannel.objects.first().pk,
+    "maintenance/again/": lambda tenant: Recurrence.objects.first().pk,
+    "maintenance/": lambda tenant: Suppression.objects.first().pk,
+    "api/v1/suppressions/": lambda tenant: Suppression.objects.first().pk,
+    "api/v1/recurrences/": lambda tenant: Recurrence.objects.first().pk,
     "settings/members/": lambda tenant: Membership.objects.filter(tenant=tenant).first().pk,
     "settings/invitations/": lambda tenant: tenant.invitation_set.first().pk,
     "settings/keys/": lambda tenant: Key.objects.filter(tenant=tenant).first().pk,
@@ -135,11 +142,19 @@ def two(db, alice, mallory) -> tuple[Tenant, Tenant]:
             if slug == "globex":
                 _number_from(1_000_000)
             for extra in range(1 + 3 * number):
-                CloudGroup.objects.create(name=f"{slug}-secret-{extra}")
+                group = CloudGroup.objects.create(name=f"{slug}-secret-{extra}")
+                weekly = Recurrence.objects.create(
+                    group=group, kind="blackout", reason=f"{slug} secret", zone="UTC",
+                    begins=NOON, rule="FREQ=WEEKLY", lasts=timedelta(hours=1), ended_at=NOON,
+                )  # fmt: skip
+                Suppression.objects.create(
+                    group=group, kind="blackout", reason=f"{slug} secret", since=NOON,
+                    until=NOON + timedelta(hours=1), recurrence=weekly,
+                )  # fmt: skip
                 read(make_rule(f"{slug} rule {extra}"), make_server(f"{slug}-{extra}"), 90, NOON)
             if slug == "globex":
                 NotificationChannel.objects.create(name="other", kind="email")
-                for model in (CloudGroup, Alert, Incident, Rule, Server, NotificationChannel):
+                for model in MODELS:
                     model.objects.exclude(pk=model.objects.latest("pk").pk).delete()
         tenants.append(tenant)
     return tenants[0], tenants[1]
@@ -147,9 +162,8 @@ def two(db, alice, mallory) -> tuple[Tenant, Tenant]:
 
 def _number_from(start: int) -> None:
     """Give the next rows of this schema ids that no other schema has got to."""
-    models = (CloudGroup, Alert, Incident, Rule, Server, NotificationChannel)
     with connection.cursor() as cursor:
-        for model in models:
+        for model in MODELS:
             cursor.execute(
                 "SELECT setval(pg_get_serial_sequence(%s, 'id'), %s)", [model._meta.db_table, start]
             )
