@@ -56,7 +56,9 @@ class SuppressionRowSerializer(_Scope):
     )
     ended_at = serializers.DateTimeField(read_only=True)
     state = serializers.SerializerMethodField(help_text=f"{ON}, {COMING} or {OVER}.")
-    recurrence = serializers.PrimaryKeyRelatedField[Recurrence](read_only=True)
+    recurrence = serializers.IntegerField(
+        source="recurrence_id", read_only=True, allow_null=True, help_text="What it is of."
+    )
     by = serializers.IntegerField(read_only=True, help_text="The person; null: a key.")
     by_key = serializers.IntegerField(read_only=True, help_text="The key; null: a person.")
 
@@ -65,14 +67,6 @@ class SuppressionRowSerializer(_Scope):
         if row.ended_at is not None or (row.until is not None and row.until <= now):
             return OVER
         return COMING if row.since > now else ON
-
-
-class SuppressionChangeSerializer(serializers.Serializer[Any]):
-    """What is left out stays."""
-
-    reason = serializers.CharField(max_length=300, required=False)
-    since = serializers.DateTimeField(required=False, help_text="Only before it begins.")
-    until = serializers.DateTimeField(allow_null=True, required=False)
 
 
 class RecurrenceSerializer(_Scope):
@@ -152,12 +146,13 @@ class SuppressionViewSet(
         return Response(SuppressionRowSerializer(row).data, status=201)
 
     @extend_schema(
-        request=SuppressionChangeSerializer,
+        request=SuppressionRowSerializer,
+        description="Another reason or end; before it begins, another beginning. What it is of stays.",
         responses={200: SuppressionRowSerializer, 409: OpenApiResponse(description="It is over.")},
     )
     def partial_update(self, request: Request, pk: str) -> Response:
         row = self.get_object()
-        form = SuppressionChangeSerializer(data=request.data)
+        form = SuppressionRowSerializer(data=request.data, partial=True)
         form.is_valid(raise_exception=True)
         given = form.validated_data
         wanted = Wanted(

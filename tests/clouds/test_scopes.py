@@ -179,11 +179,12 @@ def test_a_retired_server_is_not_suppressed_and_its_status_stays(cloud):
 
 def test_a_silent_server_is_silent_again_afterwards(cloud):
     _, one, *_ = cloud
-    Server.objects.filter(pk=one.pk).update(status="silent")
-    suppression.start_maintenance(None, WHY, NOON, NOON + HOUR)
-    suppression.expire(NOON + HOUR)
-    servers.note_silence({}, NOON + HOUR)
+    servers.note_silence({one.pk: NOON - HOUR}, NOON)
     assert statuses()["nova-1"] == "silent"
+    suppression.start_maintenance(None, WHY, NOON, NOON + HOUR)
+    assert statuses()["nova-1"] == "maintenance"
+    suppression.expire(NOON + HOUR)
+    assert statuses() == {"nova-1": "silent", "nova-2": "up", "db-1": "up"}
 
 
 def test_suppressing_ten_times_the_servers_takes_no_more_statements(
