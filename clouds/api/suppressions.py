@@ -147,7 +147,7 @@ class SuppressionViewSet(
 
     @extend_schema(
         request=SuppressionRowSerializer,
-        description="Another reason or end; before it begins, another beginning. What it is of stays.",
+        description="Another reason or end; before it begins, another beginning.",
         responses={200: SuppressionRowSerializer, 409: OpenApiResponse(description="It is over.")},
     )
     def partial_update(self, request: Request, pk: str) -> Response:

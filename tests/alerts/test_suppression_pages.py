@@ -100,7 +100,7 @@ def test_a_form_that_asks_for_nothing_sensible_says_where(signed_in, group):
         ({"again": "FREQ=DAILY", "ends": "at", "until": "2020-01-01T00:00"}, "Each must last"),
         ({"reason": " "}, "This field is required."),
         ({"zone": "Mars"}, "There is no such time zone"),
-        ({"where": "server:99"}, "Select a valid choice"),
+        ({"where": "server:987654321"}, "Select a valid choice"),
     ):
         answer = signed_in("post", NEW, {**FORM, **wrong})
         assert answer.status_code == 422, wrong
@@ -228,7 +228,7 @@ def test_bad_input_is_named(signed_in, group):
     for wrong, field in (
         ({"kind": "holiday"}, "kind"),
         ({"server": server.pk, "group": group.pk}, "group"),
-        ({"server": 99}, "server"),
+        ({"server": 987654321}, "server"),
         ({"until": "soon"}, "until"),
         ({"reason": ""}, "reason"),
     ):

@@ -34,5 +34,5 @@ def fill(apps, schema_editor):
 
 
 class Migration(migrations.Migration):
-    dependencies = [("clouds", "0006_suppress_groups_and_keep_history")]
+    dependencies = [("clouds", "0007_suppress_groups_and_keep_history")]
     operations = [migrations.RunPython(fill, migrations.RunPython.noop, elidable=True)]

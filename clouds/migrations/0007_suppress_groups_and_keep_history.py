@@ -7,7 +7,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("clouds", "0005_goodbye"),
+        ("clouds", "0006_server_by_short_name"),
     ]
 
     operations = [
