@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -229,7 +230,7 @@ def test_spans_are_sets_of_minutes(one, other):
     ):
         assert length(found) == len(wanted) * MINUTE
         assert found == sorted(found)
-        assert all(a.end < b.start for a, b in zip(found, found[1:], strict=False))
+        assert all(a.end < b.start for a, b in itertools.pairwise(found))
         for span in found:
             assert int((span.start - NOON) / MINUTE) in wanted
 
@@ -260,4 +261,4 @@ def test_what_is_said_late_of_a_time_is_what_was_then(known, said):
     for minute in range(0, 400, 1):
         assert state(found, minute) == (state(told, minute) or state(before, minute))
     assert overlaid(found, told) == found, "the same again changes nothing"
-    assert all(one.end <= two.start for one, two in zip(found, found[1:], strict=False))
+    assert all(one.end <= two.start for one, two in itertools.pairwise(found))
