@@ -128,11 +128,26 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
 
     class Meta:
         model = NotificationChannel
-        fields = ["name", "enabled", "least_severity"]
+        fields = [
+            "name",
+            "enabled",
+            "least_severity",
+            "most_a_minute",
+            "tells_acknowledged",
+            "fallback",
+        ]
+        labels = {
+            "most_a_minute": "Most messages a minute",
+            "tells_acknowledged": "Tell who takes it",
+            "fallback": "When it fails, tell",
+        }
 
     def __init__(self, *args: Any, kind: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.instance.kind = kind
+        others: Any = self.fields["fallback"]
+        others.queryset = NotificationChannel.objects.exclude(pk=self.instance.pk)
+        others.empty_label = "the next one that works"
         self.notifier = notifiers.by_name(kind)
         for field in self.notifier.fields if self.notifier else ():
             kept = self.instance.config.get(field.name, "")

@@ -311,6 +311,8 @@ def acknowledge(incident: Incident, by: User | None, at: datetime) -> None:
         raise AlreadyAcknowledged("Someone else has it.", incident=incident.pk)
     incident.refresh_from_db()
     incident.event_set.create(kind=Event.Kind.ACKNOWLEDGED, by=by.pk if by else None, at=at)
+    times = incident.event_set.filter(kind=Event.Kind.ACKNOWLEDGED).count()
+    dispatch.queue(incident, f"acknowledged:{times}", at)
     live.announce_on_commit("incident", incident.pk)
 
 

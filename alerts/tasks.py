@@ -9,7 +9,7 @@ from celery import shared_task
 from django.utils import timezone
 
 from accounts import timers
-from alerts import dispatch, evaluation
+from alerts import delivery, evaluation
 from metrics import queries
 from sentinel_site.kit import heartbeat
 from sentinel_site.kit.tenancy import for_each_tenant
@@ -36,5 +36,9 @@ def evaluate(schemas: list[str], at: str) -> None:
 
 
 @shared_task
-def notify(schemas: list[str]) -> None:
-    for_each_tenant(schemas, lambda: dispatch.deliver_due(timezone.now()))
+def notify(schemas: list[str], channel: int | None = None) -> None:
+    """Send what is due to one channel, or to all of them."""
+    if channel is None:
+        for_each_tenant(schemas, lambda: delivery.deliver_due(timezone.now()))
+    else:
+        for_each_tenant(schemas, partial(delivery.deliver_to, channel, timezone.now))

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from accounts.access import TenantRequest, fetch, permit
 from accounts.models import Role, User
-from alerts import dispatch, evidence, incidents, notifiers, queries, rules
+from alerts import delivery, evidence, incidents, notifiers, queries, rules
 from alerts.forms import ChannelForm, RuleForm
 from alerts.models import Incident, NotificationChannel, Rule, Severity
 from metrics import queries as metrics
@@ -205,7 +205,7 @@ def _channel_form(request: TenantRequest, channel: NotificationChannel) -> HttpR
 def channel_test(request: TenantRequest, pk: int) -> HttpResponse:
     """Send a message now and say what came of it."""
     channel = fetch(request, NotificationChannel, Role.ADMIN, pk=pk)
-    failure = dispatch.send_test(channel, request.tenant, timezone.now())
+    failure = delivery.send_test(channel, request.tenant, timezone.now())
     if failure:
         messages.error(request, f"{channel.name} didn't take it: {failure}")
     else:

@@ -227,7 +227,8 @@ class Supervisor:
             celery = [sys.executable, "-m", "celery", "--quiet", "-A", "sentinel_site"]
             work = [*celery, "worker", "-l", "INFO"]
             self._add("worker", [*work, "-c", "2", "-Q", "celery", "-n", "work@%h"], patience=4)
-            self._add("notifier", [*work, "-c", "1", "-Q", "notify", "-n", "tell@%h"], patience=4)
+            tell = [*work, "-P", "threads", "-c", "16", "-Q", "notify", "-n", "tell@%h"]
+            self._add("notifier", tell, patience=4)
             self._add("beat", [*celery, "beat", "-l", "INFO"], patience=2)
         if self.with_agent:
             with self.progress.step("Agent of this machine"):

@@ -177,7 +177,18 @@ class ChannelSerializer(Validated):
 
     class Meta:
         model = NotificationChannel
-        fields = ["id", "name", "kind", "config", "enabled", "least_severity", "created_at"]
+        fields = [
+            "id",
+            "name",
+            "kind",
+            "config",
+            "enabled",
+            "least_severity",
+            "most_a_minute",
+            "tells_acknowledged",
+            "fallback",
+            "created_at",
+        ]
         read_only_fields = ["created_at"]
 
     def to_representation(self, instance: NotificationChannel) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
-from alerts.notifiers.base import Field, Message, Notifier, Undelivered
+from alerts.notifiers.base import Field, Item, Message, Notifier, Receipt, Undelivered
 from alerts.notifiers.email import Email
 from alerts.notifiers.slack import Slack
 from alerts.notifiers.webhook import Webhook
@@ -33,6 +34,24 @@ def kept(kind: str, before: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in before.items() if name in names}
 
 
+def masked(kind: str, config: dict[str, Any], text: str) -> str:
+    """Text that others said, without the secrets of the configuration."""
+    notifier = by_name(kind)
+    hidden: set[str] = set()
+    for field in notifier.fields if notifier else ():
+        if field.secret:
+            for value in str(config.get(field.name, "")).split():
+                parts = urlsplit(value) if "://" in value else None
+                hidden |= {value, f"{parts.path}?{parts.query}", parts.path} if parts else {value}
+    for value in sorted(hidden, key=len, reverse=True):
+        if len(value) >= _LEAST_SECRET:
+            text = text.replace(value, "…")
+    return text
+
+
+_LEAST_SECRET = 6  # characters; what is shorter is found in any text
+
+
 def choices() -> list[tuple[str, str]]:
     return [(notifier.name, notifier.label) for notifier in NOTIFIERS]
 
@@ -40,11 +59,14 @@ def choices() -> list[tuple[str, str]]:
 __all__ = [
     "NOTIFIERS",
     "Field",
+    "Item",
     "Message",
     "Notifier",
+    "Receipt",
     "Undelivered",
     "by_name",
     "choices",
     "kept",
     "made",
+    "masked",
 ]

@@ -12,8 +12,20 @@ from typing import Any, Protocol
 
 
 @dataclass(frozen=True)
+class Item:
+    """One incident of those that a digest tells of, as it is now."""
+
+    incident: int
+    transition: str
+    severity: str
+    title: str
+    link: str
+    is_resolved: bool
+
+
+@dataclass(frozen=True)
 class Message:
-    """What there is to tell, already in words."""
+    """What there is to tell, already in words. `server` is empty where it is about several."""
 
     key: str
     transition: str
@@ -31,6 +43,31 @@ class Message:
     thread: str
     #: The organization's own address: who tells it.
     source: str
+    #: Of a digest: its incidents, the worst first.
+    items: tuple[Item, ...] = ()
+    #: What the other side called the first message about this incident, where it said so.
+    reference: str = ""
+
+    @property
+    def heading(self) -> str:
+        """What it is about, and where."""
+        return f"{self.title} on {self.server}" if self.server else self.title
+
+    @property
+    def state(self) -> str:
+        """Resolved, taken, or how bad it is."""
+        if self.transition.startswith("acknowledged"):
+            return "Taken"
+        return "Resolved" if self.is_resolved else self.severity.capitalize()
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What the other side answered; `reference` is what it calls the message."""
+
+    status: int | None = None
+    answer: str = ""
+    reference: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,15 +84,21 @@ class Field:
 class Undelivered(Exception):
     """The other side didn't take it. `retry_after` is what it asked for; None: our own back-off.
 
-    With `for_good`, trying again is useless.
+    With `for_good`, trying again is useless. `status` is that of an answer in HTTP.
     """
 
     def __init__(
-        self, reason: str, *, retry_after: timedelta | None = None, for_good: bool = False
+        self,
+        reason: str,
+        *,
+        retry_after: timedelta | None = None,
+        for_good: bool = False,
+        status: int | None = None,
     ) -> None:
         super().__init__(reason)
         self.retry_after = retry_after
         self.for_good = for_good
+        self.status = status
 
 
 class Notifier(Protocol):
@@ -73,6 +116,6 @@ class Notifier(Protocol):
         """The configuration without its secrets."""
         ...
 
-    def send(self, config: dict[str, Any], message: Message) -> None:
+    def send(self, config: dict[str, Any], message: Message) -> Receipt | None:
         """Deliver it within 10 s or raise Undelivered."""
         ...

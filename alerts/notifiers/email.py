@@ -59,8 +59,7 @@ class Email:
 
 
 def _subject(message: Message) -> str:
-    state = "Resolved" if message.is_resolved else message.severity.capitalize()
-    return " ".join(f"[{state}] {message.title} on {message.server}".split())[:200]
+    return " ".join(f"[{message.state}] {message.heading}".split())[:200]
 
 
 def _addresses(config: dict[str, Any]) -> list[str]:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from django.utils import timezone
 
-from alerts.notifiers.base import Undelivered
+from alerts.notifiers.base import Receipt, Undelivered
 from sentinel_site.kit import outbound
 
 #: No longer than this, however long the other side wants to be left alone.
@@ -17,13 +17,14 @@ LONGEST_WAIT = timedelta(hours=1)
 _LATER = (408, 425, 429)
 
 
-def deliver(url: str, body: bytes, headers: dict[str, str], *, tls_only: bool = False) -> None:
+def deliver(url: str, body: bytes, headers: dict[str, str], *, tls_only: bool = False) -> Receipt:
     """POST it. Raises Undelivered unless the answer is 2xx and none of a page before it."""
     try:
         answer = outbound.post(url, body, headers, tls_only=tls_only)
     except (outbound.Refused, outbound.Unanswered) as error:
         raise Undelivered(str(error)) from error
     _judge(answer)
+    return Receipt(answer.status, answer.text)
 
 
 def _judge(answer: outbound.Answer) -> None:
@@ -31,17 +32,21 @@ def _judge(answer: outbound.Answer) -> None:
     if 200 <= status < 300 and not _is_page(answer.text):
         return
     if status < 300:
-        raise Undelivered(f"A web page answered {status}, as of a proxy or a sign-in: {beginning}")
+        raise Undelivered(
+            f"A web page answered {status}, as of a proxy or a sign-in: {beginning}", status=status
+        )
     if status < 400:
         to = _host(answer.headers.get("Location", ""))
         raise Undelivered(
             f"It answered {status}, a redirect to {to}. Redirects are not followed: give the URL "
-            "that it leads to."
+            "that it leads to.",
+            status=status,
         )
     raise Undelivered(
         f"It answered {status}: {beginning}",
         retry_after=wait(answer.headers.get("Retry-After"), timezone.now()),
         for_good=status < 500 and status not in _LATER,
+        status=status,
     )
 
 

@@ -7,11 +7,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from alerts.notifiers import outgoing
-from alerts.notifiers.base import Field, Message
+from alerts.notifiers.base import Field, Message, Receipt
 from sentinel_site.kit import outbound
 
 _COLORS = {"critical": "#d63939", "error": "#e8590c", "warning": "#f59f00", "info": "#4299e1"}
 _RESOLVED = "#2fb344"
+NAMED = 10  # incidents of a digest that are named
 
 
 class Slack:
@@ -30,8 +31,8 @@ class Slack:
     def public(self, config: dict[str, Any]) -> dict[str, Any]:
         return {"url": f"{urlsplit(str(config.get('url', ''))).hostname}/…"}
 
-    def send(self, config: dict[str, Any], message: Message) -> None:
-        outgoing.deliver(
+    def send(self, config: dict[str, Any], message: Message) -> Receipt:
+        return outgoing.deliver(
             config["url"],
             json.dumps(_payload(message)).encode(),
             {"Content-Type": "application/json", "X-Idempotency-Key": message.key},
@@ -40,11 +41,13 @@ class Slack:
 
 
 def _payload(message: Message) -> dict[str, Any]:
-    state = "Resolved" if message.is_resolved else message.severity.capitalize()
-    title = f"{state}: {message.title} on {message.server}"
+    title = f"{message.state}: {message.heading}"
     lines = [f"*<{message.link}|{_escape(title)}>*", _escape(message.text)]
     if message.advice and not message.is_resolved:
         lines.append(f"_{_escape(message.advice)}_")
+    for item in message.items[:NAMED]:
+        state = "over" if item.is_resolved else item.severity
+        lines.append(f"• {state}: <{item.link}|{_escape(item.title)}>")
     return {
         "text": title,
         "attachments": [

@@ -15,11 +15,12 @@ import hmac
 import json
 import secrets
 import time
+from dataclasses import asdict
 from typing import Any
 from urllib.parse import urlsplit
 
 from alerts.notifiers import outgoing
-from alerts.notifiers.base import Field, Message
+from alerts.notifiers.base import Field, Message, Receipt
 from sentinel_site.kit import outbound
 
 _PREFIX = "whsec_"
@@ -59,10 +60,10 @@ class Webhook:
     def public(self, config: dict[str, Any]) -> dict[str, Any]:
         return {"url": f"{urlsplit(str(config.get('url', ''))).hostname}/…", "secret": "…"}
 
-    def send(self, config: dict[str, Any], message: Message) -> None:
+    def send(self, config: dict[str, Any], message: Message) -> Receipt:
         body = json.dumps(event(message), separators=(",", ":")).encode()
         sent_at = str(int(time.time()))
-        outgoing.deliver(
+        return outgoing.deliver(
             config["url"],
             body,
             {
@@ -81,14 +82,14 @@ class Webhook:
 def event(message: Message) -> dict[str, Any]:
     """The message as a CloudEvent."""
     kind = message.transition.partition(":")[0]
-    about = "test" if kind == "test" else f"incident.{kind}"
+    about = kind if kind in ("test", "digest") else f"incident.{kind}"
     return {
         "specversion": "1.0",
         "id": message.key,
         "source": message.source,
         "type": f"org.sentinella.{about}",
         "time": message.at.isoformat().replace("+00:00", "Z"),
-        "subject": message.server,
+        "subject": message.server or message.organization,
         "datacontenttype": "application/json",
         "data": {
             "organization": message.organization,
@@ -102,6 +103,8 @@ def event(message: Message) -> dict[str, Any]:
             "link": message.link,
             "resolved": message.is_resolved,
             "thread": message.thread,
+            "transition": message.transition,
+            "incidents": [asdict(item) for item in message.items],
         },
     }
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 from types import SimpleNamespace
+from uuid import uuid4
 
 import pytest
 from django.core import mail
 
 from accounts.models import Tenant
-from alerts import dispatch, notifiers
+from alerts import delivery, dispatch, notifiers
 from alerts.models import Incident, Notification, NotificationChannel
 from alerts.notifiers import Undelivered
 from sentinel_site.kit.tenancy import in_schema
@@ -53,10 +54,10 @@ def breach(acme):
 
 
 def test_opening_and_resolving_are_told_once_each(breach, recorder):
-    assert dispatch.deliver_due(NOON) == 1
-    assert dispatch.deliver_due(NOON) == 0
+    assert delivery.deliver_due(NOON) == 1
+    assert delivery.deliver_due(NOON) == 0
     breach(10, NOON + MINUTE)
-    dispatch.deliver_due(NOON + MINUTE)
+    delivery.deliver_due(NOON + MINUTE)
     assert [message.transition.split(":")[0] for message in recorder.sent] == ["opened", "resolved"]
     assert recorder.sent[0].text == "It is <90> (limit 60.0 %)"
     assert recorder.sent[0].link.endswith(f"/o/acme/incidents/{Incident.objects.get().pk}/")
@@ -68,7 +69,7 @@ def test_what_to_do_names_the_service_and_the_server(acme, recorder):
     server = make_server("ctl1")
     read(rule, server, 90, NOON, mount="/var")
     read(rule, server, 90, NOON)
-    dispatch.deliver_due(NOON)
+    delivery.deliver_due(NOON)
     assert [message.advice for message in recorder.sent] == [
         "Look at /var on ctl1; braces {of} the author's stay.",
         "Look at ctl1 on ctl1; braces {of} the author's stay.",
@@ -77,11 +78,11 @@ def test_what_to_do_names_the_service_and_the_server(acme, recorder):
 
 def test_a_failed_delivery_is_tried_again_later_with_the_same_key(breach, recorder):
     recorder.failures = [Undelivered("busy")]
-    dispatch.deliver_due(NOON)
+    delivery.deliver_due(NOON)
     row = Notification.objects.get()
     assert (row.state, row.error) == ("waiting", "busy")
-    assert dispatch.deliver_due(NOON + 5 * SECOND) == 0
-    dispatch.deliver_due(row.due_at)
+    assert delivery.deliver_due(NOON + 5 * SECOND) == 0
+    delivery.deliver_due(row.due_at)
     row.refresh_from_db()
     assert row.state == "sent"
     assert recorder.sent[0].key == str(row.key)
@@ -89,14 +90,14 @@ def test_a_failed_delivery_is_tried_again_later_with_the_same_key(breach, record
 
 def test_a_retry_waits_as_long_as_the_other_side_asks(breach, recorder):
     recorder.failures = [Undelivered("slow down", retry_after=timedelta(seconds=90))]
-    dispatch.deliver_due(NOON)
+    delivery.deliver_due(NOON)
     assert Notification.objects.get().due_at == NOON + timedelta(seconds=90)
 
 
 def test_one_that_breaks_the_notifier_keeps_no_other_back(breach, recorder):
     read(make_rule("Other"), make_server("nova-2"), 90, NOON)
     recorder.failures = [ValueError("Port out of range")]
-    assert dispatch.deliver_due(NOON) == 2
+    assert delivery.deliver_due(NOON) == 2
     broken, told = Notification.objects.order_by("pk")
     assert (broken.state, broken.error) == ("waiting", "ValueError: Port out of range")
     assert broken.due_at > NOON
@@ -107,37 +108,38 @@ def test_back_off_grows_to_a_bound_and_ends_after_a_day(breach, recorder):
     recorder.failures = [Undelivered("down")] * 500
     pauses, now = [], NOON
     while Notification.objects.get().state == "waiting":
-        dispatch.deliver_due(now)
+        delivery.deliver_due(now)
         row = Notification.objects.get()
         pauses.append(row.due_at - now)
         now = row.due_at
     assert pauses == sorted(pauses)
-    assert max(pauses) == dispatch.LAST_RETRY
+    assert max(pauses) == delivery.LAST_RETRY
     assert row.state == "failed"
     assert timedelta(hours=23) < now - NOON < timedelta(hours=25)
 
 
 def test_what_can_never_work_is_given_up_at_once(breach, recorder):
     recorder.failures = [Undelivered("no such address", for_good=True)]
-    dispatch.deliver_due(NOON)
+    delivery.deliver_due(NOON)
     assert Notification.objects.get().state == "failed"
 
 
 def test_the_resolution_is_not_told_before_the_opening(breach, recorder):
     recorder.failures = [Undelivered("busy")]
-    dispatch.deliver_due(NOON)
+    delivery.deliver_due(NOON)
     breach(10, NOON + 5 * SECOND)
-    assert dispatch.deliver_due(NOON + 5 * SECOND) == 0
-    dispatch.deliver_due(NOON + MINUTE)
+    assert delivery.deliver_due(NOON + 5 * SECOND) == 0
+    delivery.deliver_due(NOON + MINUTE)
     assert [m.transition.split(":")[0] for m in recorder.sent] == ["opened", "resolved"]
 
 
 def test_a_worker_killed_while_sending_is_followed_by_another_with_the_same_key(
     breach, recorder, monkeypatch
 ):
-    claimed = dispatch._claim(NOON)
-    assert dispatch._claim(NOON) is None, "nobody else has it meanwhile"
-    dispatch.deliver_due(NOON + dispatch.CLAIM)
+    channel = NotificationChannel.objects.get().pk
+    claimed = delivery._take(channel, uuid4(), NOON)
+    assert delivery._take(channel, uuid4(), NOON) is None, "nobody else has it meanwhile"
+    delivery.deliver_due(NOON + delivery.CLAIM)
     assert [message.key for message in recorder.sent] == [str(claimed.key)]
 
 
@@ -172,7 +174,7 @@ def test_a_switched_off_channel_is_told_nothing(acme):
 
 
 def test_mail_names_what_is_wrong_and_can_be_recognized_when_it_comes_twice(breach):
-    dispatch.deliver_due(NOON)
+    delivery.deliver_due(NOON)
     (message,) = mail.outbox
     row = Notification.objects.get()
     assert message.subject == "[Warning] Busy on nova-1"
@@ -187,17 +189,17 @@ def test_mail_names_what_is_wrong_and_can_be_recognized_when_it_comes_twice(brea
 
 def test_names_from_a_host_cannot_inject_mail_headers(acme):
     read(make_rule(), make_server("evil\nBcc: all@example.org"), 90, NOON)
-    dispatch.deliver_due(NOON)
+    delivery.deliver_due(NOON)
     assert mail.outbox[0].subject == "[Warning] Busy on evil Bcc: all@example.org"
 
 
 def test_a_failure_that_nobody_foresaw_is_kept_and_tried_again(breach, recorder):
     recorder.failures = [UnicodeError("label too long")]
-    assert dispatch.deliver_due(NOON) == 1
+    assert delivery.deliver_due(NOON) == 1
     row = Notification.objects.get()
     assert (row.state, row.error) == ("waiting", "UnicodeError: label too long")
-    assert row.due_at < NOON + dispatch.CLAIM
-    dispatch.deliver_due(row.due_at)
+    assert row.due_at < NOON + delivery.CLAIM
+    delivery.deliver_due(row.due_at)
     row.refresh_from_db()
     assert row.state == "sent"
 
@@ -215,31 +217,31 @@ def test_a_channel_deleted_while_its_message_is_sent_disturbs_no_other(
         send(config, message)
 
     monkeypatch.setattr(recorder, "send", delete_then_send)
-    dispatch.deliver_due(NOON + 2 * MINUTE)
+    delivery.deliver_due(NOON + 2 * MINUTE)
     assert set(Notification.objects.values_list("state", flat=True)) == {"sent"}
 
 
 def test_a_claim_counts_from_when_it_is_made(breach, recorder, monkeypatch):
     clock = SimpleNamespace(monotonic=lambda: 50.0 * len(recorder.sent))
-    monkeypatch.setattr(dispatch, "time", clock)
+    monkeypatch.setattr(delivery, "time", clock)
     breach(10, NOON)
-    assert dispatch.deliver_due(NOON) == 2
+    assert delivery.deliver_due(NOON) == 2
     assert Notification.objects.order_by("-pk")[0].sent_at == NOON + timedelta(seconds=100)
 
 
 def test_what_is_held_back_is_told_when_its_time_has_come(breach, recorder, acme):
-    dispatch.deliver_due(NOON)
+    delivery.deliver_due(NOON)
     dispatch.queue(Incident.objects.get(), "reopened:1", NOON, not_before=NOON + 30 * SECOND)
     with in_schema("public"):
         assert Tenant.objects.get(pk=acme.pk).timer_at <= NOON + 30 * SECOND
-    assert dispatch.deliver_due(NOON + 29 * SECOND) == 0
-    assert dispatch.deliver_due(NOON + 30 * SECOND) == 1
+    assert delivery.deliver_due(NOON + 29 * SECOND) == 0
+    assert delivery.deliver_due(NOON + 30 * SECOND) == 1
 
 
 def test_what_was_not_yet_sent_of_an_incident_can_be_withdrawn(breach, recorder):
     incident = Incident.objects.get()
-    dispatch.deliver_due(NOON)
+    delivery.deliver_due(NOON)
     dispatch.queue(incident, "reopened:1", NOON, not_before=NOON + 30 * SECOND)
     assert dispatch.withdraw(incident) == 1
-    assert dispatch.deliver_due(NOON + MINUTE) == 0
+    assert delivery.deliver_due(NOON + MINUTE) == 0
     assert Notification.objects.get().state == "sent", "what was told stays in its history"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from django.conf import settings as site
 
-from alerts import dispatch
+from alerts import delivery
 from alerts.models import Notification, NotificationChannel
 from alerts.notifiers import Undelivered
 from alerts.notifiers.outgoing import wait
@@ -156,9 +156,9 @@ def test_an_incident_is_told_and_a_repeat_is_recognized(acme, receiver):
     NotificationChannel.objects.create(name="Bot", kind="webhook", config=config)
     receiver.answer = 500
     read(make_rule(), make_server(), 90, NOON)
-    dispatch.deliver_due(NOON)
+    delivery.deliver_due(NOON)
     receiver.answer = 200
-    dispatch.deliver_due(NOON + dispatch.LAST_RETRY)
+    delivery.deliver_due(NOON + delivery.LAST_RETRY)
     row = Notification.objects.get()
     assert (row.state, row.attempts) == ("sent", 2)
     first, second = (json.loads(body) for _, body in receiver.requests)
@@ -174,7 +174,7 @@ def test_a_receiver_that_is_gone_is_given_up_with_what_it_said(acme, receiver):
     NotificationChannel.objects.create(name="Bot", kind="webhook", config=config)
     receiver.answer, receiver.body = 410, b"moved out"
     read(make_rule(), make_server(), 90, NOON)
-    dispatch.deliver_due(NOON)
+    delivery.deliver_due(NOON)
     row = Notification.objects.get()
     assert (row.state, row.error) == ("failed", "It answered 410: moved out")
 
