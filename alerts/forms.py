@@ -148,6 +148,7 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
         others: Any = self.fields["fallback"]
         others.queryset = NotificationChannel.objects.exclude(pk=self.instance.pk)
         others.empty_label = "the next one that works"
+        self.fields["most_a_minute"].required = False
         self.notifier = notifiers.by_name(kind)
         for field in self.notifier.fields if self.notifier else ():
             kept = self.instance.config.get(field.name, "")
@@ -168,6 +169,8 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
             if name.startswith("config_") and value
         }
         self.instance.config = {**self.instance.config, **given}
+        if cleaned.get("most_a_minute") is None and "most_a_minute" not in self.errors:
+            cleaned["most_a_minute"] = self.instance.most_a_minute
         return cleaned
 
     def _update_errors(self, errors: Any) -> None:

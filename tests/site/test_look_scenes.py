@@ -562,6 +562,12 @@ def rule_form(rule: Rule) -> RuleForm:
     return form
 
 
+def channel_form(channel: NotificationChannel) -> ChannelForm:
+    form = ChannelForm(instance=channel, kind=channel.kind)
+    form.fields["fallback"].queryset = NotificationChannel.objects.none()
+    return form
+
+
 def make_channel(pk: int, name: str, kind: str, last: Notification | None) -> NotificationChannel:
     channel = NotificationChannel(pk=pk, name=name, kind=kind)
     channel.last = last
@@ -788,7 +794,7 @@ SCENES: dict[str, tuple[str, str, dict[str, Any]]] = {
         "alerts/channel_form.html",
         "alerts:channel",
         {
-            "form": ChannelForm(instance=CHANNELS[1], kind="slack"),
+            "form": channel_form(CHANNELS[1]),
             "kind": notifiers.by_name("slack"),
             "channel": CHANNELS[1],
         },

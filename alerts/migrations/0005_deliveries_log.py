@@ -7,7 +7,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("alerts", "0003_alert_of_other_tools"),
+        ("alerts", "0004_pending_of_server"),
     ]
 
     operations = [
