@@ -38,3 +38,9 @@ def settle(schema: str, until: datetime, following: datetime | None) -> None:
     Tenant.objects.filter(schema_name=schema, timer_at=until).update(timer_at=following)
     if following is not None:
         wake(schema, following)
+
+
+def provisioned() -> list[str]:
+    """The schemas of all tenants that are served."""
+    tenants = Tenant.objects.filter(provisioned_at__isnull=False)
+    return list(tenants.order_by("pk").values_list("schema_name", flat=True))

@@ -21,6 +21,7 @@ VERBS: Mapping[str, str] = {
     "member.joined": "Joined",
     "member.removed": "Removed a member",
     "member.role": "Gave a member another role",
+    "notification.resent": "Had a notification sent again",
     "rule.added": "Added a rule",
     "rule.changed": "Changed a rule",
     "rule.deleted": "Deleted a rule",

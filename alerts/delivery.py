@@ -20,11 +20,13 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, transaction
 from django.db.models import Exists, F, OuterRef
 
+from accounts.access import Access, audit
 from accounts.models import Tenant
 from accounts.timers import wake
 from alerts import bulk, dispatch, fallback, live, messages, notifiers
 from alerts.models import Attempt, ChannelState, Notification, NotificationChannel
 from alerts.notifiers import Message, Receipt, Undelivered
+from sentinel_site.kit.problems import Problem
 from sentinel_site.kit.tenancy import current_schema
 
 log = structlog.get_logger(__name__)
@@ -42,6 +44,8 @@ GAP = timedelta(seconds=0.25)
 #: What began to wait so soon after a message belongs to the storm that it was the first of.
 SAME_STORM = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
+#: So long the delivery log goes back.
+KEPT = timedelta(days=90)
 #: A worker turns to other channels after so many seconds with one.
 TURN = 20.0
 
@@ -361,3 +365,38 @@ def send_test(channel: NotificationChannel, tenant: Tenant, at: datetime) -> str
     outcome = Outcome(at, took, message.title, receipt, failure)
     write_attempt(channel, outcome, key=uuid.UUID(message.key), transition="test")
     return _masked(channel, str(failure)) if failure else ""
+
+
+class NothingToResend(Problem):
+    status, code, title = 409, "still-waiting", "It is on its way"
+
+
+@transaction.atomic
+def resend(access: Access, notification: Notification, at: datetime) -> Notification:
+    """Tell the same again, as a message of its own. Raises NothingToResend while it waits."""
+    if notification.state == Notification.State.WAITING:
+        raise NothingToResend("It was not sent yet.", notification=notification.pk)
+    base = notification.transition.partition("~")[0]
+    same = Notification.objects.filter(
+        incident=notification.incident_id, channel=notification.channel_id
+    )
+    NotificationChannel.objects.select_for_update(no_key=True).get(pk=notification.channel_id)
+    again = same.filter(transition__startswith=f"{base}~").count() + 2
+    made = Notification.objects.create(
+        incident_id=notification.incident_id,
+        channel_id=notification.channel_id,
+        transition=f"{base}~{again}",
+        severity=notification.severity,
+        created_at=at,
+        due_at=at,
+    )
+    audit(access, "notification.resent", notification.incident, name=notification.channel.name)
+    schema = current_schema()
+    wake(schema, at)
+    transaction.on_commit(partial(dispatch.hand_over, schema))
+    return made
+
+
+def forget_attempts(before: datetime) -> int:
+    """Drop the delivery log's lines from before this time; how many."""
+    return Attempt.objects.filter(at__lt=before).delete()[0]

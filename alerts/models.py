@@ -351,7 +351,7 @@ class NotificationChannel(models.Model):
         max_length=8, choices=Severity.choices, default=Severity.WARNING
     )
     most_a_minute = models.PositiveSmallIntegerField(
-        default=20,
+        default=60,
         validators=[MinValueValidator(1), MaxValueValidator(600)],
         help_text="Messages; what is more waits, and goes together in one.",
     )
@@ -486,6 +486,11 @@ class Attempt(models.Model):
 
     def __str__(self) -> str:
         return f"{self.transition} to {self.channel} at {self.at}"
+
+    @property
+    def told(self) -> str:
+        """What kind of news it was: opened, resolved, test."""
+        return self.transition.partition(":")[0]
 
 
 def _is_number(value: object) -> bool:

@@ -42,3 +42,10 @@ def notify(schemas: list[str], channel: int | None = None) -> None:
         for_each_tenant(schemas, lambda: delivery.deliver_due(timezone.now()))
     else:
         for_each_tenant(schemas, partial(delivery.deliver_to, channel, timezone.now))
+
+
+@shared_task
+def tidy() -> None:
+    """Drop what the delivery logs of all tenants kept long enough."""
+    before = timezone.now() - delivery.KEPT
+    for_each_tenant(timers.provisioned(), partial(delivery.forget_attempts, before))

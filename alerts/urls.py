@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from alerts import suppression_pages, views
+from alerts import delivery_pages, suppression_pages, views
 
 app_name = "alerts"
 urlpatterns = [
@@ -29,4 +29,6 @@ urlpatterns = [
         suppression_pages.end_recurrence,
         name="recurrence-end",
     ),
+    path("deliveries/", delivery_pages.delivery_log, name="deliveries"),
+    path("deliveries/<int:pk>/resend/", delivery_pages.resend, name="resend"),
 ]

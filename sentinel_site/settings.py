@@ -217,6 +217,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": timedelta(hours=6),
         "options": {"expires": 1800},
     },
+    "tidy-deliveries": {
+        "task": "alerts.tasks.tidy",
+        "schedule": timedelta(hours=12),
+        "options": {"expires": 1800},
+    },
     "expire": {
         "task": "metrics.tasks.expire",
         "schedule": timedelta(hours=1),

@@ -14,8 +14,10 @@ from agent_client.wire import LEVELS
 from alerts import notifiers
 from alerts.models import (
     Alert,
+    Attempt,
     Event,
     Incident,
+    Notification,
     NotificationChannel,
     Rule,
     config_of,
@@ -203,3 +205,54 @@ class ChannelSerializer(Validated):
         if "config" in attrs:
             attrs["config"] = given
         return super().validate(attrs)
+
+
+class AttemptSerializer(serializers.ModelSerializer[Attempt]):
+    """One try to deliver one message, and what was answered. `took` is in seconds."""
+
+    took = SecondsField(read_only=True)
+    incident = serializers.IntegerField(
+        source="notification.incident_id", default=None, read_only=True, allow_null=True
+    )
+
+    class Meta:
+        model = Attempt
+        fields = [
+            "id",
+            "channel",
+            "notification",
+            "incident",
+            "key",
+            "title",
+            "transition",
+            "count",
+            "at",
+            "took",
+            "is_delivered",
+            "status",
+            "answer",
+        ]
+        read_only_fields = fields
+
+
+class NotificationSerializer(serializers.ModelSerializer[Notification]):
+    """What one channel is told of one transition of an incident, and how far that is."""
+
+    class Meta:
+        model = Notification
+        fields = [
+            "id",
+            "incident",
+            "channel",
+            "transition",
+            "severity",
+            "key",
+            "batch",
+            "state",
+            "created_at",
+            "due_at",
+            "attempts",
+            "sent_at",
+            "error",
+        ]
+        read_only_fields = fields

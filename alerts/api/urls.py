@@ -1,6 +1,7 @@
 from django.urls import path
 from rest_framework.routers import SimpleRouter
 
+from alerts.api.deliveries import DeliveryViewSet, NotificationViewSet
 from alerts.api.removal import RemovalView
 from alerts.api.views import AlertViewSet, ChannelViewSet, IncidentViewSet, RuleViewSet
 
@@ -9,6 +10,8 @@ router.register("rules", RuleViewSet, "api-rule")
 router.register("alerts", AlertViewSet, "api-alert")
 router.register("incidents", IncidentViewSet, "api-incident")
 router.register("channels", ChannelViewSet, "api-channel")
+router.register("deliveries", DeliveryViewSet, "api-delivery")
+router.register("notifications", NotificationViewSet, "api-notification")
 urlpatterns = [
     *router.urls,
     path("servers/<int:pk>/remove/", RemovalView.as_view(), name="api-server-remove"),

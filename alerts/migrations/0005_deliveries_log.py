@@ -119,7 +119,7 @@ class Migration(migrations.Migration):
             model_name="notificationchannel",
             name="most_a_minute",
             field=models.PositiveSmallIntegerField(
-                default=20,
+                default=60,
                 help_text="Messages; what is more waits, and goes together in one.",
                 validators=[
                     django.core.validators.MinValueValidator(1),

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -54,28 +54,41 @@ class Hook:
     key: str  # X-Idempotency-Key
     text: str
     at: float
+    body: dict[str, Any] = field(default_factory=dict)
 
 
 class Slack:
-    """An incoming webhook. While `holding`, it takes requests in and doesn't answer them."""
+    """An incoming webhook. While not `answering`, it takes requests in and doesn't answer them.
+
+    `moods` are answers by path: a status, headers and a body, or None for no answer at all.
+    """
 
     def __init__(self) -> None:
         self.hooks: list[Hook] = []
+        self.moods: dict[str, tuple[int, dict[str, str], bytes] | None] = {}
         self.answering = threading.Event()
         self.answering.set()
+        self.ending = threading.Event()
         slack = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 key = self.headers["X-Idempotency-Key"]
-                slack.hooks.append(Hook(self.path, key, body["text"], time.time()))
+                slack.hooks.append(Hook(self.path, key, body.get("text", ""), time.time(), body))
+                mood = slack.moods.get(self.path.strip("/"), (200, {}, b"ok"))
+                if mood is None:
+                    slack.ending.wait(30)
+                    return
+                status, headers, said = mood
                 slack.answering.wait(30)
                 with suppress(OSError):  # whoever asked may be dead by now
-                    self.send_response(200)
-                    self.send_header("Content-Length", "2")
+                    self.send_response(status)
+                    for name, value in headers.items():
+                        self.send_header(name, value)
+                    self.send_header("Content-Length", str(len(said)))
                     self.end_headers()
-                    self.wfile.write(b"ok")
+                    self.wfile.write(said)
 
             def log_message(self, format: str, *args: Any) -> None:
                 pass
@@ -94,6 +107,7 @@ class Slack:
             yield self
         finally:
             self.answering.set()
+            self.ending.set()
             self._server.shutdown()
             self._server.server_close()
 
