@@ -274,7 +274,8 @@ class Alert(models.Model):
     def advice(self) -> str:
         """What to do: its tool's runbook, or what its rule says of this {service} and {server}."""
         if self.origin:
-            return self.received.advice
+            received: Received | None = getattr(self, "received", None)
+            return received.advice if received else ""
         said = self.rule.advice if self.rule else ""
         return said.replace("{service}", self.about or self.host).replace("{server}", self.host)
 

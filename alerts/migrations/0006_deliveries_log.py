@@ -7,7 +7,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("alerts", "0004_pending_of_server"),
+        ("alerts", "0005_received"),
     ]
 
     operations = [

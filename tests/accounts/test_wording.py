@@ -14,7 +14,8 @@ from accounts.models import Role
 
 APPS = ("accounts", "alerts", "clouds", "metrics", "plugins_registry")
 VERB = re.compile(
-    r"\"((?:channel|group|key|member|rule|server|suppression)\.[a-z{][a-z_{}'\[\]-]*)\""
+    r"\"((?:channel|group|key|member|notification|route|rule|server|suppression)"
+    r"\.[a-z{][a-z_{}'\[\]-]*)\""
 )
 
 
