@@ -20,7 +20,7 @@ from django.views.decorators.http import require_GET
 
 from accounts.access import TenantRequest, fetch, permit
 from accounts.models import Role
-from alerts import queries
+from alerts import queries, uptimes
 from alerts.models import Alert, Severity
 from clouds import queries as clouds
 from clouds import suppression
@@ -254,6 +254,7 @@ def server(request: TenantRequest, pk: int) -> HttpResponse:
         "clouds/server.html",
         head="clouds/_server_head.html",
         side="clouds/_server_side.html",
+        uptime="clouds/_uptime.html",
         vitals="clouds/_vitals.html",
         services="clouds/_service_table.html" if tab == "services" else "clouds/_services.html",
         last="clouds/_last_alerts.html",
@@ -262,10 +263,13 @@ def server(request: TenantRequest, pk: int) -> HttpResponse:
         settings="clouds/_agent_settings.html",
         custom="clouds/_custom.html",
     )
-    if template == "clouds/_vitals.html":
+    if template == "clouds/_uptime.html":
+        context |= {"uptime": uptimes.of_server(row, timezone.now())}
+    elif template == "clouds/_vitals.html":
         context |= {"now": _now(request.tenant.pk, row)}
     elif tab == "overview":
         context |= _overview(request.tenant.pk, row, span)
+        context |= {"uptime": SimpleLazyObject(lambda: uptimes.of_server(row, timezone.now()))}
     elif tab == "alerts":
         context |= {"alerts": queries.alerts_of(pk, 200), "no_server": True}
     elif tab == "vitals":
@@ -274,7 +278,11 @@ def server(request: TenantRequest, pk: int) -> HttpResponse:
             "custom": _custom(request.tenant.pk, row, span),
         }
     elif tab == "services":
-        context |= {"numbers": agents.of_services(request.tenant.pk, pk)}
+        found = uptimes.of_server(row, timezone.now())
+        context |= {
+            "numbers": agents.of_services(request.tenant.pk, pk),
+            "uptimes": {name: one["30d"] for name, one in found.services.items()},
+        }
     elif tab == "agent":
         context |= {
             "agent": agents.health(request.tenant.pk, pk, row.specs),

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from alerts import delivery_pages, suppression_pages, views
+from alerts import delivery_pages, suppression_pages, uptime_pages, views
 
 app_name = "alerts"
 urlpatterns = [
@@ -19,6 +19,8 @@ urlpatterns = [
     path("channels/<int:pk>/", views.channel_edit, name="channel"),
     path("channels/<int:pk>/test/", views.channel_test, name="channel-test"),
     path("channels/<int:pk>/delete/", views.channel_delete, name="channel-delete"),
+    path("uptime/", uptime_pages.report, name="uptime"),
+    path("uptime.csv", uptime_pages.report_csv, name="uptime-csv"),
     path("maintenance/", suppression_pages.suppressions, name="suppressions"),
     path("maintenance/new/", suppression_pages.suppress, name="suppress"),
     path("maintenance/<int:pk>/", suppression_pages.change_suppression, name="suppression"),

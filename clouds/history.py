@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import TypeAlias
 
 from django.db import transaction
 from django.db.models import F, Min, Q
@@ -199,9 +200,14 @@ class Past:
     def uptime(self, window: Span) -> Uptime:
         return measure(self.watched, self.down, self.maintenance, window)
 
-    def during(self, spans: Spans) -> Past:
-        """Only what lies in these times."""
-        return Past(intersection(self.watched, spans), self.down, self.maintenance)
+    def belonging(self, stays: Mapping[int, Spans], group: int | None) -> Past:
+        """Only the time in this group; None: the time in none."""
+        if group is not None:
+            watched = intersection(self.watched, stays.get(group, []))
+        else:
+            anywhere = union(span for spans in stays.values() for span in spans)
+            watched = difference(self.watched, anywhere)
+        return Past(watched, self.down, self.maintenance)
 
 
 def of_servers(
@@ -259,14 +265,27 @@ def of_services(server: Server, past: Past, since: datetime, now: datetime) -> d
     return found
 
 
+#: By cloud group, when a server belonged to it.
+Stays: TypeAlias = dict[int, Spans]
+
+
+def stays_of(server_ids: Iterable[int], now: datetime) -> dict[int, Stays]:
+    """By server, when it belonged to which group."""
+    found: dict[int, dict[int, list[Span]]] = defaultdict(lambda: defaultdict(list))
+    for row in Stay.objects.filter(server__in=list(server_ids)):
+        found[row.server_id][row.group_id].append(Span(row.since, row.until or now))
+    return {
+        server: {group: union(spans) for group, spans in groups.items()}
+        for server, groups in found.items()
+    }
+
+
 def of_groups(pasts: Mapping[int, Past], now: datetime) -> dict[int, list[Past]]:
     """By cloud group, the past of each server that belonged to it, while it did."""
     found: dict[int, list[Past]] = defaultdict(list)
-    stays: dict[tuple[int, int], list[Span]] = defaultdict(list)
-    for row in Stay.objects.filter(server__in=pasts):
-        stays[row.group_id, row.server_id].append(Span(row.since, row.until or now))
-    for (group, server), spans in sorted(stays.items()):
-        found[group].append(pasts[server].during(union(spans)))
+    for server, stays in sorted(stays_of(pasts, now).items()):
+        for group in stays:
+            found[group].append(pasts[server].belonging(stays, group))
     return found
 
 

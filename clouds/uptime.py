@@ -100,6 +100,14 @@ class Uptime:
     def down(self) -> timedelta:
         return self.counted - self.up
 
+    @property
+    def in_words(self) -> str:
+        """`99.91 %`, rounded down: 100 % is said only of what was never down."""
+        if not self.counted:
+            return "–"  # noqa: RUF001  as all pages show that there is nothing
+        hundredths = 10_000 * self.up // self.counted
+        return "100 %" if self.up == self.counted else f"{hundredths / 100:.2f} %"
+
 
 def measure(watched: Spans, down: Spans, maintenance: Spans, window: Span) -> Uptime:
     """Uptime of what was `watched` at these times and `down` at those."""

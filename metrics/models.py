@@ -51,3 +51,22 @@ class Knock(models.Model):
 
     def __str__(self) -> str:
         return f"{self.get_kind_display()} {self.hint} from {self.host}"
+
+
+class Outage(models.Model):
+    """A time in which nobody listened to the agents of any organization: an outage of ours."""
+
+    since = models.DateTimeField()
+    until = models.DateTimeField()
+
+    class Meta:
+        ordering = ["-since"]
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(until__gt=models.F("since")), name="outage_ends_after"
+            ),
+            models.UniqueConstraint(fields=["since"], name="one_outage_at_a_time"),
+        ]
+
+    def __str__(self) -> str:
+        return f"from {self.since} to {self.until}"

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.db import OperationalError, connection, transaction
 
 from accounts.models import Tenant
-from metrics import isolation, partitions
+from metrics import isolation, outages, partitions
 from metrics.knocks import NOBODY
 from metrics.partitions import AHEAD, DAY, EVENTS, POINTS, Partitioned
 
@@ -27,6 +27,7 @@ def expire(now: datetime) -> list[str]:
             days = [(now + number * DAY).date() for number in range(AHEAD + 1)]
             partitions.make(cursor, table, days)
         dropped += _drop(table, now - kept)
+    outages.forget(now - outages.KEEP)
     _forget_unused(now - max(settings.RETENTION_RAW, REMEMBER_SOURCES))
     return dropped
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import datetime
 from typing import Any, cast
 
 from a2wsgi import WSGIMiddleware
@@ -66,11 +67,17 @@ async def _refuse(send: Any, status: int, code: str, title: str) -> None:
 async def lifespan(scope: Any, receive: Any, send: Any) -> None:
     """Say that agents are listened to, from the server's start to its end."""
     await receive()
-    stop = listening.keep_saying()
+    stop = listening.keep_saying(_after_outage)
     await send({"type": "lifespan.startup.complete"})
     await receive()
     stop.set()
     await send({"type": "lifespan.shutdown.complete"})
+
+
+def _after_outage(since: datetime, until: datetime) -> None:
+    from metrics import outages
+
+    outages.note(since, until)
 
 
 def _websockets() -> Any:

@@ -52,6 +52,7 @@ class Environment(BaseSettings):
     email_backend: str = ""
     anymail: dict[str, Any] = Field(default_factory=dict)
     default_from_email: str = "Sentinella <sentinella@localhost>"
+    operator_email: str = ""
 
     outgoing_private_networks: str = ""
 

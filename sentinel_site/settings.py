@@ -188,6 +188,7 @@ ANYMAIL = ENV.anymail
 OUTGOING_PRIVATE_NETWORKS = ENV.private_networks
 DEFAULT_FROM_EMAIL = ENV.default_from_email
 SERVER_EMAIL = ENV.default_from_email
+OPERATOR_EMAIL = [one.strip() for one in ENV.operator_email.split(",") if one.strip()]
 
 # -- tasks --------------------------------------------------------------------
 
@@ -221,6 +222,11 @@ CELERY_BEAT_SCHEDULE = {
         "task": "alerts.tasks.tidy",
         "schedule": timedelta(hours=12),
         "options": {"expires": 1800},
+    },
+    "forget": {
+        "task": "clouds.tasks.forget",
+        "schedule": timedelta(hours=24),
+        "options": {"expires": 3600},
     },
     "expire": {
         "task": "metrics.tasks.expire",

@@ -3,6 +3,7 @@ from rest_framework.routers import SimpleRouter
 
 from alerts.api.deliveries import DeliveryViewSet, NotificationViewSet
 from alerts.api.removal import RemovalView
+from alerts.api.uptime import GroupUptimeView, ServerUptimeView, UptimeReportView
 from alerts.api.views import AlertViewSet, ChannelViewSet, IncidentViewSet, RuleViewSet
 
 router = SimpleRouter()
@@ -15,4 +16,7 @@ router.register("notifications", NotificationViewSet, "api-notification")
 urlpatterns = [
     *router.urls,
     path("servers/<int:pk>/remove/", RemovalView.as_view(), name="api-server-remove"),
+    path("servers/<int:pk>/uptime/", ServerUptimeView.as_view(), name="api-server-uptime"),
+    path("cloud-groups/<int:pk>/uptime/", GroupUptimeView.as_view(), name="api-group-uptime"),
+    path("uptime/", UptimeReportView.as_view(), name="api-uptime"),
 ]

@@ -7,6 +7,7 @@ nobody said so for `GAP`, the next one begins a new run.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -35,11 +36,13 @@ class Run:
         return now - self.said_at > GAP
 
 
-def note(now: datetime) -> None:
-    """Say that this process listens. Raises redis.RedisError."""
+def note(now: datetime) -> Run | None:
+    """Say that this process listens; the run that was over before. Raises redis.RedisError."""
     run = last()
-    since = now if run is None or run.is_over(now) else run.since
+    is_over = run is not None and run.is_over(now)
+    since = now if run is None or is_over else run.since
     client().set(_KEY, f"{since.timestamp()} {now.timestamp()}")
+    return run if is_over else None
 
 
 def last() -> Run | None:
@@ -51,19 +54,33 @@ def last() -> Run | None:
     return Run(since, said_at)
 
 
-def keep_saying() -> threading.Event:
-    """Note it in a thread until the event that is returned is set."""
+def keep_saying(after_outage: Callable[[datetime, datetime], object]) -> threading.Event:
+    """Note it in a thread until the event that is returned is set.
+
+    `after_outage` is told from when to when nobody has listened; it is called again where it fails.
+    """
     stop = threading.Event()
-    threading.Thread(target=_keep_saying, args=(stop,), name="listening", daemon=True).start()
+    threading.Thread(
+        target=_keep_saying, args=(stop, after_outage), name="listening", daemon=True
+    ).start()
     return stop
 
 
-def _keep_saying(stop: threading.Event) -> None:
+def _keep_saying(
+    stop: threading.Event, after_outage: Callable[[datetime, datetime], object]
+) -> None:
+    untold: tuple[datetime, datetime] | None = None
     while True:
+        now = timezone.now()
         try:
             with connection.cursor() as cursor:
                 cursor.execute("SELECT 1")
-            note(timezone.now())
+            before = note(now)
+            if before is not None:
+                untold = (before.said_at, now)
+            if untold is not None:
+                after_outage(*untold)
+                untold = None
         except (Error, redis.RedisError) as error:
             log.warning("not listening", error=str(error).partition("\n")[0])
             connection.close()

@@ -1,0 +1,68 @@
+"""When nobody listened to the agents: noted by the process that listens again.
+
+Servers are not silent for it, and it is nobody's downtime. It is told once, to whoever runs the
+installation: in the log, on /readyz, and by mail to the addresses in OPERATOR_EMAIL.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import structlog
+from anymail.exceptions import AnymailError
+from django.conf import settings
+from django.core.mail import send_mail
+from django.db import IntegrityError, transaction
+
+from metrics.models import Outage
+
+log = structlog.get_logger(__name__)
+
+#: A restart is no outage that anybody is told of.
+TOLD_FROM = timedelta(minutes=1)
+KEEP = timedelta(days=400)
+
+
+def note(since: datetime, until: datetime) -> bool:
+    """Keep it, and tell of it; False where another process has done so."""
+    try:
+        with transaction.atomic():
+            Outage.objects.create(since=since, until=until)
+    except IntegrityError:
+        return False
+    lasted = until - since
+    log.warning(
+        "nobody listened to agents", since=since.isoformat(), seconds=lasted.total_seconds()
+    )
+    if lasted >= TOLD_FROM and settings.OPERATOR_EMAIL:
+        _tell(since, until)
+    return True
+
+
+def _tell(since: datetime, until: datetime) -> None:
+    minutes = (until - since).total_seconds() / 60
+    try:
+        send_mail(
+            f"Sentinella did not listen for {minutes:.0f} min",
+            f"From {since:%Y-%m-%d %H:%M:%S} to {until:%Y-%m-%d %H:%M:%S} UTC no report could come"
+            " in. Agents keep what they could not send and send it now. Servers that are not heard"
+            " have their usual time from now on before anybody is told; it is nobody's downtime.\n",
+            None,
+            settings.OPERATOR_EMAIL,
+        )
+    except (OSError, AnymailError) as error:
+        log.error("outage not mailed", error=str(error))
+
+
+def between(start: datetime, end: datetime) -> list[tuple[datetime, datetime]]:
+    """The outages that touch this time, in order."""
+    rows = Outage.objects.filter(since__lt=end, until__gt=start).order_by("since")
+    return list(rows.values_list("since", "until"))
+
+
+def last() -> Outage | None:
+    return Outage.objects.order_by("-since").first()
+
+
+def forget(before: datetime) -> None:
+    Outage.objects.filter(until__lt=before).delete()
