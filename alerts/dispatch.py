@@ -20,6 +20,7 @@ from accounts.timers import wake
 from alerts import bulk
 from alerts.models import Alert, Incident, Notification, NotificationChannel, Severity
 from clouds import suppression
+from clouds.suppression import NO_SERVER
 from sentinel_site.kit.tenancy import current_schema
 
 log = structlog.get_logger(__name__)
@@ -47,8 +48,9 @@ def queue(
 def queue_all(told: Sequence[Told], at: datetime) -> None:
     """A row per transition and channel that wants to know, in the caller's transaction: the outbox.
 
-    None while every server of the incident is in maintenance or blackout. The number of statements
-    is the same for any number of transitions.
+    None while every server of the incident is in maintenance or blackout, but for its end, which
+    goes to whoever got the problem. The number of statements is the same for any number of
+    transitions.
     """
     if not told:
         return
@@ -56,7 +58,7 @@ def queue_all(told: Sequence[Told], at: datetime) -> None:
     concerned: dict[int, set[int]] = {}
     of_them = Alert.objects.filter(incident__in=incidents).order_by()
     for incident, server in of_them.values_list("incident", "server").distinct():
-        concerned.setdefault(incident, set()).add(server or 0)  # 0: on no server of ours
+        concerned.setdefault(incident, set()).add(server or NO_SERVER)
     muted = set(suppression.active_for(set().union(*concerned.values()), at))
     channels = list(NotificationChannel.objects.filter(enabled=True))
     begun = Notification.objects.filter(incident__in=incidents).order_by()
@@ -76,7 +78,9 @@ def queue_all(told: Sequence[Told], at: datetime) -> None:
             "reference": "",
         }
         for one in told
-        if not (servers := concerned.get(one.incident.pk, set())) or servers - muted
+        if one.transition.startswith("resolved")
+        or not (servers := concerned.get(one.incident.pk, set()))
+        or servers - muted
         for channel in channels
         if _wants(channel, one, (one.incident.pk, channel.pk) in knows)
     ]
@@ -108,9 +112,9 @@ def tell_what_was_muted(at: datetime) -> None:
     """Tell people of what opened in a maintenance or blackout that is over, and still holds."""
     muted = Alert.objects.filter(resolved_at=None).exclude(suppressed="")
     over = list(muted.select_related("incident"))
-    still = suppression.active_for({one.server_id for one in over if one.server_id}, at)
+    still = suppression.active_for({one.server_id or NO_SERVER for one in over}, at)
     for alert in over:
-        if alert.server_id not in still:
+        if (alert.server_id or NO_SERVER) not in still:
             Alert.objects.filter(pk=alert.pk).update(suppressed="")
             queue(alert.incident, f"opened:{alert.incident_id}", at)
 

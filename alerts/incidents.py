@@ -15,6 +15,7 @@ from accounts.models import User
 from alerts import bulk, dispatch, live
 from alerts.models import Alert, Event, Incident, Rule, Severity
 from clouds import servers, suppression
+from clouds.suppression import NO_SERVER
 from sentinel_site.kit.problems import Problem
 from sentinel_site.kit.tenancy import connection, current_schema
 
@@ -145,7 +146,7 @@ def _open(founds: Sequence[Found], at: datetime) -> dict[str, Outcome]:
     """New alerts, each in an incident of its own."""
     if not founds:
         return {}
-    muted = suppression.active_for(_servers(found.server for found in founds), at)
+    muted = suppression.active_for({found.server or NO_SERVER for found in founds}, at)
     incidents = [
         Incident(
             pk=pk, title=bulk.fit(found.title, 300), severity=str(found.severity), opened_at=at
@@ -170,7 +171,9 @@ def _open(founds: Sequence[Found], at: datetime) -> dict[str, Outcome]:
             "opened_at": at,
             "breached_at": at,
             "resolved_by_hand": False,
-            "suppressed": muted[found.server].kind if found.server in muted else "",
+            "suppressed": muted[found.server or NO_SERVER].kind
+            if (found.server or NO_SERVER) in muted
+            else "",
             "origin": found.origin,
             "resource": bulk.fit(found.resource, 255),
         }

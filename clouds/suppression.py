@@ -25,6 +25,8 @@ from sentinel_site.kit.tenancy import current_schema
 
 #: The longest that one may last which has an end, and the furthest that one may be planned ahead.
 LONGEST = timedelta(days=365)
+#: Stands for what is on no server of ours: it is muted where everything is.
+NO_SERVER = 0
 #: Occurrences are made this far ahead, and always the next.
 AHEAD = timedelta(days=1)
 #: Occurrences that one evaluation makes up for after an outage.

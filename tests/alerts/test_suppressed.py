@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from alerts import dispatch
-from alerts.models import Alert, Notification
-from clouds import suppression
+from alerts import dispatch, external
+from alerts.external import Signal
+from alerts.models import Alert, Notification, Severity
+from clouds import servers, suppression
+from clouds.models import CloudGroup
 from clouds.suppression import Decision
 from tests.alerts.builders import MINUTE, NOON, make_rule, make_server
 from tests.alerts.test_breaches import read
@@ -73,3 +75,58 @@ def test_an_evaluation_ends_what_is_over_and_tells(muted, monkeypatch):
     server.refresh_from_db()
     assert server.status not in ("maintenance", "blackout")
     assert Notification.objects.filter(incident__title="Busy").count() == 1
+
+
+def everything(server):
+    return None
+
+
+def itself(server):
+    return server
+
+
+def its_group(server):
+    group = CloudGroup.objects.create(name="gru")
+    servers.classify(server, group, "", NOON)
+    return group
+
+
+@pytest.mark.parametrize("scope", [itself, its_group, everything])
+def test_whatever_is_suppressed_is_told_at_its_end_and_recoveries_go_to_whoever_knows(acme, scope):
+    """One problem was told before it began, one opened meanwhile and stays, one opens and goes."""
+    server = make_server()
+    known, stays, goes = (make_rule(name, measurement=name) for name in ("known", "stays", "goes"))
+    read(known, server, 90, NOON)
+    assert Notification.objects.count() == 1
+    target = scope(server)
+    suppression.black_out(target, WHY, NOON + MINUTE, NOON + 10 * MINUTE)
+    read(stays, server, 90, NOON + 2 * MINUTE)
+    read(goes, server, 90, NOON + 2 * MINUTE)
+    read(goes, server, 10, NOON + 3 * MINUTE)
+    assert Notification.objects.count() == 1
+    read(known, server, 10, NOON + 4 * MINUTE)
+    told = Notification.objects.order_by("pk").values_list("incident__title", "transition")
+    assert [title for title, _ in told] == ["known", "known"]
+    assert told[1][1].startswith("resolved")
+    suppression.expire(NOON + 10 * MINUTE)
+    dispatch.tell_what_was_muted(NOON + 10 * MINUTE)
+    assert [title for title, _ in told.all()] == ["known", "known", "stays"]
+    read(stays, server, 10, NOON + 11 * MINUTE)
+    read(goes, server, 10, NOON + 11 * MINUTE)
+    assert [title for title, _ in told.all()] == ["known", "known", "stays", "stays"]
+
+
+def test_what_is_on_no_server_is_muted_with_everything_and_told_at_the_end(acme):
+    alone = Signal(
+        origin="alerta", names={"event": "down"}, severity=Severity.CRITICAL, resource="switch-7",
+        service="network", subject="port 1", title="Port down", text="Port 1 is down.",
+    )  # fmt: skip
+    suppression.start_maintenance(None, WHY, NOON, NOON + 10 * MINUTE)
+    external.accept([alone], NOON + MINUTE)
+    assert Alert.objects.get().suppressed == "maintenance"
+    assert not Notification.objects.exists()
+    dispatch.tell_what_was_muted(NOON + 2 * MINUTE)
+    assert not Notification.objects.exists()
+    suppression.expire(NOON + 10 * MINUTE)
+    dispatch.tell_what_was_muted(NOON + 10 * MINUTE)
+    assert Notification.objects.count() == 1
