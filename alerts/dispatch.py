@@ -17,8 +17,16 @@ from django.utils import timezone
 from kombu.exceptions import OperationalError
 
 from accounts.timers import wake
-from alerts import bulk
-from alerts.models import Alert, Incident, Notification, NotificationChannel, Severity
+from alerts import bulk, routes
+from alerts.models import (
+    Alert,
+    Escalation,
+    Incident,
+    Notification,
+    NotificationChannel,
+    Route,
+    Severity,
+)
 from clouds import suppression
 from clouds.suppression import NO_SERVER
 from sentinel_site.kit.tenancy import current_schema
@@ -31,11 +39,19 @@ AGAIN = timedelta(seconds=10)
 
 @dataclass(frozen=True)
 class Told:
-    """A transition of an incident that people are to be told of, not before a time."""
+    """A transition of an incident that people are to be told of, not before a time.
+
+    `to` names the channels; without it the routes do.
+    """
 
     incident: Incident
     transition: str
     not_before: datetime | None = None
+    to: frozenset[int] | None = None
+
+
+#: Transitions by which routes are asked anew, and their waiting for somebody begins.
+_BEGINS = ("opened", "reopened", "raised")
 
 
 def queue(
@@ -55,42 +71,115 @@ def queue_all(told: Sequence[Told], at: datetime) -> None:
     if not told:
         return
     incidents = [one.incident.pk for one in told]
-    concerned: dict[int, set[int]] = {}
-    of_them = Alert.objects.filter(incident__in=incidents).order_by()
-    for incident, server in of_them.values_list("incident", "server").distinct():
-        concerned.setdefault(incident, set()).add(server or NO_SERVER)
-    muted = set(suppression.active_for(set().union(*concerned.values()), at))
+    seen = _concerned(incidents)
+    silent = _muted(seen, at)
     channels = list(NotificationChannel.objects.filter(enabled=True))
     begun = Notification.objects.filter(incident__in=incidents).order_by()
     knows = set(begun.values_list("incident", "channel").distinct())
-    rows: list[dict[str, Any]] = [
-        {
-            "incident_id": one.incident.pk,
-            "channel_id": channel.pk,
-            "transition": one.transition,
-            "severity": str(one.incident.severity),
-            "key": uuid.uuid4(),
-            "state": Notification.State.WAITING.value,
-            "created_at": at,
-            "due_at": max(at, one.not_before or at),
-            "attempts": 0,
-            "error": "",
-            "reference": "",
-        }
-        for one in told
-        if one.transition.startswith("resolved")
-        or not (servers := concerned.get(one.incident.pk, set()))
-        or servers - muted
-        for channel in channels
-        if _wants(channel, one, (one.incident.pk, channel.pk) in knows)
-    ]
+    ways = routes.in_force()
+    rows: list[dict[str, Any]] = []
+    later: list[Escalation] = []
+    for one in told:
+        if one.incident.pk in silent and not one.transition.startswith("resolved"):
+            continue
+        routed = _routed(one, seen.get(one.incident.pk, ()), ways, channels, at, later)
+        rows += [
+            {
+                "incident_id": one.incident.pk,
+                "channel_id": channel.pk,
+                "transition": one.transition,
+                "severity": str(one.incident.severity),
+                "key": uuid.uuid4(),
+                "state": Notification.State.WAITING.value,
+                "created_at": at,
+                "due_at": max(at, one.not_before or at),
+                "attempts": 0,
+                "error": "",
+                "reference": "",
+            }
+            for channel in channels
+            if _wants(channel, one, routed, (one.incident.pk, channel.pk) in knows)
+        ]
+    schema = current_schema()
+    if later:
+        Escalation.objects.bulk_create(later, ignore_conflicts=True)
+        wake(schema, min(one.next_at for one in later))
     ids = bulk.insert(Notification, rows, "ON CONFLICT DO NOTHING")
     if not ids:
         return
-    schema, due_at = current_schema(), min(row["due_at"] for row in rows)
+    due_at = min(row["due_at"] for row in rows)
     wake(schema, due_at)  # should the message below be lost
     if due_at <= at:
         transaction.on_commit(partial(_ask, schema, min(ids)))
+
+
+#: Of an incident's alerts: server (or NO_SERVER), its cloud group, service.
+_Seen = dict[int, set[tuple[int, int | None, str]]]
+
+
+def _concerned(incidents: Iterable[int]) -> _Seen:
+    seen: _Seen = {}
+    rows = Alert.objects.filter(incident__in=incidents).order_by()
+    for incident, server, group, service in rows.values_list(
+        "incident", "server", "server__group", "service"
+    ).distinct():
+        seen.setdefault(incident, set()).add((server or NO_SERVER, group, service))
+    return seen
+
+
+def _muted(seen: _Seen, at: datetime) -> set[int]:
+    """Those of which every server is in maintenance or blackout."""
+    servers = {server for of_one in seen.values() for server, _, _ in of_one}
+    quiet = set(suppression.active_for(servers, at))
+    return {
+        incident
+        for incident, of_one in seen.items()
+        if {server for server, _, _ in of_one} <= quiet
+    }
+
+
+def muted(incidents: Iterable[int], at: datetime) -> set[int]:
+    """Those of these incidents of which nobody is told now."""
+    return _muted(_concerned(incidents), at)
+
+
+def _routed(
+    one: Told,
+    seen: Iterable[tuple[int, int | None, str]],
+    ways: Sequence[Route],
+    channels: Sequence[NotificationChannel],
+    at: datetime,
+    later: list[Escalation],
+) -> frozenset[int] | None:
+    """The channels that routes name for this transition; None: all. Adds what comes later."""
+    if one.to is not None or not ways or not one.transition.startswith(_BEGINS):
+        return one.to
+    what = routes.About(
+        Severity(one.incident.severity),
+        frozenset(group for _, group, _ in seen if group is not None),
+        frozenset(service for _, _, service in seen),
+    )
+    found: set[int] = set()
+    for decision in routes.decide(ways, what, channels, at):
+        route = decision.route
+        if not decision.fits:
+            continue
+        found |= decision.channels()
+        if route is None:
+            continue
+        began, taken = (
+            max(at, one.not_before or at),
+            len([s for s in decision.steps if not s.after]),
+        )
+        steps = [step.after for step in decision.steps][taken:]
+        if steps or route.repeat:
+            next_at = began + (steps[0] if steps else route.repeat or timedelta())
+            later.append(
+                Escalation(
+                    incident=one.incident, route=route, began_at=began, step=taken, next_at=next_at
+                )
+            )
+    return frozenset(found)
 
 
 def withdraw(incident: Incident) -> int:
@@ -99,12 +188,16 @@ def withdraw(incident: Incident) -> int:
     return waiting.delete()[0]
 
 
-def _wants(channel: NotificationChannel, told: Told, knows: bool) -> bool:
+def _wants(
+    channel: NotificationChannel, told: Told, routed: frozenset[int] | None, knows: bool
+) -> bool:
     """Whether a channel is told: of an end who heard of the begin, else what is bad enough."""
     if told.transition.startswith("resolved"):
         return knows
     if told.transition.startswith("acknowledged"):
         return knows and channel.tells_acknowledged
+    if routed is not None and channel.pk not in routed:
+        return False
     return Severity(told.incident.severity).rank >= Severity(channel.least_severity).rank
 
 

@@ -12,7 +12,7 @@ from kombu.exceptions import OperationalError
 
 from accounts import timers
 from accounts.models import Tenant
-from alerts import aeolus, breaches, chronos, dispatch, external, fleet
+from alerts import aeolus, breaches, chronos, dispatch, escalations, external, fleet
 from alerts.models import Rule
 from clouds import suppression
 from sentinel_site.kit.tenancy import connection, current_schema
@@ -42,10 +42,12 @@ def evaluate(at: datetime) -> None:
         )
         external.expire(at)
         dispatch.tell_what_was_muted(at)
+        escalations.pursue(at)
         times = [
             chronos.next_look(watched),
             breaches.next_to_hold(at),
             dispatch.next_due(at),
+            escalations.next_at(),
             suppression.next_change(at),
             external.next_expiry(at),
         ]

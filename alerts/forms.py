@@ -10,7 +10,7 @@ from django import forms
 
 from agent_client.wire import LEVELS
 from alerts import notifiers
-from alerts.models import NotificationChannel, Rule, Severity
+from alerts.models import NotificationChannel, Route, Rule, Severity
 from alerts.wording import span
 
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*(min|sec|s|m|h|d)?\s*")
@@ -179,3 +179,112 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
         if "config" in found and self.notifier:
             self.add_error(f"config_{self.notifier.fields[0].name}", found.pop("config"))
         super()._update_errors(errors)  # type: ignore[misc]
+
+
+#: As many steps as the form offers; the API takes more.
+STEPS = 3
+
+
+_DAYS = ("Mo", "Tu", "We", "Th", "Fr", "Sa", "Su")
+
+
+class RouteForm(forms.ModelForm):  # type: ignore[type-arg]
+    """A route with its steps, the first of them at once."""
+
+    services = forms.CharField(
+        required=False, help_text="Names as nova-*, separated by commas. Empty: all."
+    )
+    days = forms.MultipleChoiceField(
+        choices=[(str(number), name) for number, name in enumerate(_DAYS, 1)],
+        widget=forms.CheckboxSelectMultiple,
+        label="Working days",
+    )
+    repeat = SpanField(
+        required=False,
+        label="Tell again every",
+        help_text="Until somebody has it. Empty: told once.",
+    )
+
+    class Meta:
+        model = Route
+        fields = [
+            "name",
+            "position",
+            "enabled",
+            "least_severity",
+            "groups",
+            "services",
+            "hours",
+            "days",
+            "begins",
+            "ends",
+            "zone",
+            "repeat",
+            "goes_on",
+        ]
+        labels = {
+            "position": "Order",
+            "groups": "Cloud groups",
+            "begins": "Work begins",
+            "ends": "Work ends",
+            "zone": "Time zone",
+            "goes_on": "Ask the routes after it, too",
+        }
+        widgets = {
+            "groups": forms.CheckboxSelectMultiple,
+            "begins": forms.TimeInput(format="%H:%M", attrs={"type": "time"}),
+            "ends": forms.TimeInput(format="%H:%M", attrs={"type": "time"}),
+        }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.initial["services"] = ", ".join(self.instance.services)
+        self.initial["days"] = list(self.instance.days)
+        steps = list(self.instance.steps.all()) if self.instance.pk else []
+        for number in range(STEPS):
+            step = steps[number] if number < len(steps) else None
+            if number:
+                self.fields[f"after_{number}"] = SpanField(
+                    label="If nobody has it after",
+                    required=False,
+                    initial=step.after if step else None,
+                )
+            self.fields[f"channels_{number}"] = forms.ModelMultipleChoiceField(
+                NotificationChannel.objects.all(),
+                label="also tell" if number else "Tell at once",
+                required=False,
+                widget=forms.CheckboxSelectMultiple,
+                initial=[one.pk for one in step.channels.all()] if step else [],
+            )
+
+    def clean_services(self) -> list[str]:
+        return [part.strip() for part in self.cleaned_data["services"].split(",") if part.strip()]
+
+    def clean_days(self) -> str:
+        return "".join(sorted(self.cleaned_data["days"]))
+
+    def clean_repeat(self) -> timedelta | None:
+        return self.cleaned_data["repeat"] or None
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or {}
+        seen = {timedelta()}
+        for number in range(1, STEPS):
+            after, channels = cleaned.get(f"after_{number}"), cleaned.get(f"channels_{number}")
+            if channels and not after:
+                self.add_error(f"after_{number}", "Say after how long, as in 10 min.")
+            elif after and after in seen:
+                self.add_error(f"after_{number}", "Another step has this time.")
+            if after:
+                seen.add(after)
+        return cleaned
+
+    def steps(self) -> list[tuple[timedelta, list[int]]]:
+        """Times and channels of the steps that were given."""
+        cleaned = self.cleaned_data
+        found = [(timedelta(), [one.pk for one in cleaned["channels_0"]])]
+        for number in range(1, STEPS):
+            after = cleaned.get(f"after_{number}")
+            if after:
+                found.append((after, [one.pk for one in cleaned[f"channels_{number}"]]))
+        return found

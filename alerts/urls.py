@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from alerts import delivery_pages, suppression_pages, uptime_pages, views
+from alerts import delivery_pages, route_pages, suppression_pages, uptime_pages, views
 
 app_name = "alerts"
 urlpatterns = [
@@ -33,4 +33,8 @@ urlpatterns = [
     ),
     path("deliveries/", delivery_pages.delivery_log, name="deliveries"),
     path("deliveries/<int:pk>/resend/", delivery_pages.resend, name="resend"),
+    path("routes/", route_pages.route_list, name="routes"),
+    path("routes/new/", route_pages.route_new, name="route-new"),
+    path("routes/<int:pk>/", route_pages.route_edit, name="route"),
+    path("routes/<int:pk>/delete/", route_pages.route_delete, name="route-delete"),
 ]

@@ -4,6 +4,7 @@ from rest_framework.routers import SimpleRouter
 from alerts.api.deliveries import DeliveryViewSet, NotificationViewSet
 from alerts.api.removal import RemovalView
 from alerts.api.uptime import GroupUptimeView, ServerUptimeView, UptimeReportView
+from alerts.api.routes import RouteViewSet
 from alerts.api.views import AlertViewSet, ChannelViewSet, IncidentViewSet, RuleViewSet
 
 router = SimpleRouter()
@@ -13,6 +14,7 @@ router.register("incidents", IncidentViewSet, "api-incident")
 router.register("channels", ChannelViewSet, "api-channel")
 router.register("deliveries", DeliveryViewSet, "api-delivery")
 router.register("notifications", NotificationViewSet, "api-notification")
+router.register("routes", RouteViewSet, "api-route")
 urlpatterns = [
     *router.urls,
     path("servers/<int:pk>/remove/", RemovalView.as_view(), name="api-server-remove"),

@@ -63,7 +63,7 @@ def channel(to="a", **more):
     return NotificationChannel.objects.create(kind="email", **more)
 
 
-def open_incidents(count, at, first=0, severity="warning"):
+def open_incidents(count, at, first=0, severity="warning", server=None, service="system"):
     """So many incidents, each of its own server."""
     incidents.open_all(
         [
@@ -73,15 +73,15 @@ def open_incidents(count, at, first=0, severity="warning"):
                 reading=1.0,
                 limit=0.0,
                 severity=incidents.Severity(severity),
-                server=None,
-                service="system",
+                server=server,
+                service=service,
                 subject="thing",
                 unit="",
                 text=f"Thing {number} fails",
                 held_since=at,
                 title=f"Thing {number} fails",
                 origin="test",
-                resource=f"thing-{number}",
+                resource="" if server else f"thing-{number}",
             )
             for number in range(first, first + count)
         ],

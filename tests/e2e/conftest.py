@@ -30,7 +30,7 @@ expect.set_options(timeout=10_000)
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if "tests/e2e" in item.path.as_posix():
+        if "tests/e2e" in item.path.as_posix() and not item.get_closest_marker("chaos"):
             item.add_marker(pytest.mark.e2e)
 
 
