@@ -23,7 +23,15 @@ from accounts import keys, middleware, signup
 from accounts.access import Access
 from accounts.models import Key, Membership, Role, Tenant, User
 from alerts import consumers, live
-from alerts.models import Alert, Incident, NotificationChannel, Rule
+from alerts.models import (
+    Alert,
+    Attempt,
+    Incident,
+    Notification,
+    NotificationChannel,
+    Route,
+    Rule,
+)
 from clouds.models import CloudGroup, Recurrence, Server, Suppression
 from sentinel_site.kit.problems import NotFound
 from sentinel_site.kit.tenancy import in_schema
@@ -32,6 +40,7 @@ from tests.alerts.test_breaches import read
 
 MODELS = (
     CloudGroup, Alert, Incident, Rule, Server, NotificationChannel, Suppression, Recurrence,
+    Route, Notification, Attempt,
 )  # fmt: skip
 METHODS = ("get", "post", "put", "patch", "delete")
 NO_SUCH_ID = 987_654_321
@@ -43,6 +52,11 @@ EXISTING = {
     "rules/": lambda tenant: Rule.objects.first().pk,
     "channels/new/": lambda tenant: "slack",
     "channels/": lambda tenant: NotificationChannel.objects.first().pk,
+    "deliveries/": lambda tenant: Notification.objects.first().pk,
+    "routes/": lambda tenant: Route.objects.first().pk,
+    "api/v1/deliveries/": lambda tenant: Attempt.objects.first().pk,
+    "api/v1/notifications/": lambda tenant: Notification.objects.first().pk,
+    "api/v1/routes/": lambda tenant: Route.objects.first().pk,
     "maintenance/again/": lambda tenant: Recurrence.objects.first().pk,
     "maintenance/": lambda tenant: Suppression.objects.first().pk,
     "api/v1/suppressions/": lambda tenant: Suppression.objects.first().pk,
@@ -152,12 +166,30 @@ def two(db, alice, mallory) -> tuple[Tenant, Tenant]:
                     until=NOON + timedelta(hours=1), recurrence=weekly,
                 )  # fmt: skip
                 read(make_rule(f"{slug} rule {extra}"), make_server(f"{slug}-{extra}"), 90, NOON)
+                Route.objects.create(name=f"{slug} secret {extra}", enabled=False)
+                _tell()
             if slug == "globex":
                 NotificationChannel.objects.create(name="other", kind="email")
+                _tell()
                 for model in MODELS:
                     model.objects.exclude(pk=model.objects.latest("pk").pk).delete()
         tenants.append(tenant)
     return tenants[0], tenants[1]
+
+
+def _tell() -> None:
+    """The newest channel is told of the newest incident, and the log has it."""
+    channel = NotificationChannel.objects.latest("pk")
+    row, _ = Notification.objects.get_or_create(
+        incident=Incident.objects.latest("pk"),
+        channel=channel,
+        transition="opened:secret",
+        severity="error",
+    )
+    Attempt.objects.create(
+        channel=channel, notification=row, key=row.key, title="secret", transition="opened:secret",
+        at=NOON, took=timedelta(), is_delivered=True,
+    )  # fmt: skip
 
 
 def _number_from(start: int) -> None:
