@@ -3,8 +3,8 @@ from rest_framework.routers import SimpleRouter
 
 from alerts.api.deliveries import DeliveryViewSet, NotificationViewSet
 from alerts.api.removal import RemovalView
-from alerts.api.uptime import GroupUptimeView, ServerUptimeView, UptimeReportView
 from alerts.api.routes import RouteViewSet
+from alerts.api.uptime import GroupUptimeView, ServerUptimeView, UptimeReportView
 from alerts.api.views import AlertViewSet, ChannelViewSet, IncidentViewSet, RuleViewSet
 
 router = SimpleRouter()
