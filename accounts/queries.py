@@ -51,6 +51,11 @@ def people(user_ids: Iterable[int]) -> dict[int, User]:
     return User.objects.in_bulk(set(user_ids))
 
 
+def schema_of(tenant_id: int) -> str | None:
+    """The schema of an organization that is served, by its id."""
+    return provisioned().filter(pk=tenant_id).values_list("schema_name", flat=True).first()
+
+
 def provisioned() -> QuerySet[Tenant]:
     ready: QuerySet[Tenant] = Tenant.objects.filter(provisioned_at__isnull=False)
     return ready

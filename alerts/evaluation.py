@@ -12,7 +12,16 @@ from kombu.exceptions import OperationalError
 
 from accounts import timers
 from accounts.models import Tenant
-from alerts import aeolus, breaches, chronos, dispatch, escalations, external, fleet
+from alerts import (
+    aeolus,
+    breaches,
+    checkins,
+    chronos,
+    dispatch,
+    escalations,
+    external,
+    fleet,
+)
 from alerts.models import Rule
 from clouds import suppression
 from sentinel_site.kit.tenancy import connection, current_schema
@@ -41,6 +50,7 @@ def evaluate(at: datetime) -> None:
             at,
         )
         external.expire(at)
+        checkins.judge(at, fleet.listening_since(at))
         dispatch.tell_what_was_muted(at)
         escalations.pursue(at)
         times = [
@@ -50,6 +60,7 @@ def evaluate(at: datetime) -> None:
             escalations.next_at(),
             suppression.next_change(at),
             external.next_expiry(at),
+            checkins.next_deadline(at),
         ]
         following = min((one for one in times if one), default=None)
         timers.settle(tenant.schema_name, at + CLAIM, following)

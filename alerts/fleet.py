@@ -86,7 +86,7 @@ def read(tenant_id: int, at: datetime) -> Fleet:
         places = np.minimum(np.searchsorted(known, ids), len(known) - 1)
         found = known[places] == ids
         heard[found] = times[places[found]]
-    began = _listening_since(at)
+    began = listening_since(at)
     if began is not None:
         heard[~silent] = np.maximum(heard[~silent], began.timestamp())
     return Fleet(ids, rows[:, 1].astype(np.int64), silent, rows[:, 3], heard, at)
@@ -122,7 +122,7 @@ def _reach(rule: Rule) -> int:
     return 1 if rule.group_id is not None else 2
 
 
-def _listening_since(at: datetime) -> datetime | None:
+def listening_since(at: datetime) -> datetime | None:
     """Since when reports can have come in without a break: now, while nobody listens."""
     try:
         run = listening.last()

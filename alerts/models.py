@@ -600,3 +600,6 @@ def config_of(channel: NotificationChannel) -> dict[str, Any]:
     """A channel's configuration as it may be shown: secrets are cut."""
     notifier = notifiers.by_name(channel.kind)
     return notifier.public(channel.config) if notifier else {}
+
+
+from alerts.checkin_models import CheckIn as CheckIn  # noqa: E402  a model of its own file

@@ -2,7 +2,14 @@
 
 from django.urls import path
 
-from alerts import delivery_pages, route_pages, suppression_pages, uptime_pages, views
+from alerts import (
+    checkin_pages,
+    delivery_pages,
+    route_pages,
+    suppression_pages,
+    uptime_pages,
+    views,
+)
 
 app_name = "alerts"
 urlpatterns = [
@@ -19,6 +26,11 @@ urlpatterns = [
     path("channels/<int:pk>/", views.channel_edit, name="channel"),
     path("channels/<int:pk>/test/", views.channel_test, name="channel-test"),
     path("channels/<int:pk>/delete/", views.channel_delete, name="channel-delete"),
+    path("check-ins/", checkin_pages.checkin_list, name="checkins"),
+    path("check-ins/new/", checkin_pages.checkin_new, name="checkin-new"),
+    path("check-ins/<int:pk>/", checkin_pages.checkin_edit, name="checkin"),
+    path("check-ins/<int:pk>/pause/", checkin_pages.checkin_pause, name="checkin-pause"),
+    path("check-ins/<int:pk>/delete/", checkin_pages.checkin_delete, name="checkin-delete"),
     path("uptime/", uptime_pages.report, name="uptime"),
     path("uptime.csv", uptime_pages.report_csv, name="uptime-csv"),
     path("maintenance/", suppression_pages.suppressions, name="suppressions"),

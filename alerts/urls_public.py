@@ -1,10 +1,17 @@
-"""Other people's alerting tools; the key names the organization."""
+"""What jobs and other people's alerting tools call; address or key names the organization."""
 
 from django.urls import path, re_path
 
+from alerts import ping
 from alerts.api import alerta, alertmanager
 
 urlpatterns = [
+    re_path(r"^ping/(?P<tenant>[0-9]{1,9})-(?P<secret>[\w-]{1,40})$", ping.ping, name="ping"),
+    re_path(
+        r"^ping/(?P<tenant>[0-9]{1,9})-(?P<secret>[\w-]{1,40})/(?P<said>start|fail|[0-9]{1,3})$",
+        ping.ping,
+        name="ping-said",
+    ),
     path("alerta/config", alerta.ConfigView.as_view(), name="alerta-config"),
     path("alerta/management/status", alerta.StatusView.as_view(), name="alerta-status"),
     path("alerta/userinfo", alerta.UserInfoView.as_view(), name="alerta-userinfo"),

@@ -1,6 +1,7 @@
 from django.urls import path
 from rest_framework.routers import SimpleRouter
 
+from alerts.api.checkins import CheckInViewSet
 from alerts.api.deliveries import DeliveryViewSet, NotificationViewSet
 from alerts.api.removal import RemovalView
 from alerts.api.routes import RouteViewSet
@@ -15,6 +16,7 @@ router.register("channels", ChannelViewSet, "api-channel")
 router.register("deliveries", DeliveryViewSet, "api-delivery")
 router.register("notifications", NotificationViewSet, "api-notification")
 router.register("routes", RouteViewSet, "api-route")
+router.register("check-ins", CheckInViewSet, "api-checkin")
 urlpatterns = [
     *router.urls,
     path("servers/<int:pk>/remove/", RemovalView.as_view(), name="api-server-remove"),

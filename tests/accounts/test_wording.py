@@ -14,7 +14,7 @@ from accounts.models import Role
 
 APPS = ("accounts", "alerts", "clouds", "metrics", "plugins_registry")
 VERB = re.compile(
-    r"\"((?:channel|group|key|member|notification|route|rule|server|suppression)"
+    r"\"((?:channel|checkin|group|key|member|notification|route|rule|server|suppression)"
     r"\.[a-z{][a-z_{}'\[\]-]*)\""
 )
 

@@ -26,6 +26,7 @@ from alerts import consumers, live
 from alerts.models import (
     Alert,
     Attempt,
+    CheckIn,
     Incident,
     Notification,
     NotificationChannel,
@@ -41,6 +42,7 @@ from tests.alerts.test_breaches import read
 MODELS = (
     CloudGroup, Alert, Incident, Rule, Server, NotificationChannel, Suppression, Recurrence,
     Route, Notification, Attempt,
+    CheckIn,
 )  # fmt: skip
 METHODS = ("get", "post", "put", "patch", "delete")
 NO_SUCH_ID = 987_654_321
@@ -57,6 +59,8 @@ EXISTING = {
     "api/v1/deliveries/": lambda tenant: Attempt.objects.first().pk,
     "api/v1/notifications/": lambda tenant: Notification.objects.first().pk,
     "api/v1/routes/": lambda tenant: Route.objects.first().pk,
+    "check-ins/": lambda tenant: CheckIn.objects.first().pk,
+    "api/v1/check-ins/": lambda tenant: CheckIn.objects.first().pk,
     "maintenance/again/": lambda tenant: Recurrence.objects.first().pk,
     "maintenance/": lambda tenant: Suppression.objects.first().pk,
     "api/v1/suppressions/": lambda tenant: Suppression.objects.first().pk,
@@ -96,6 +100,7 @@ PUBLIC = {
     "readyz": "",
     "api/schema/": "",
     "api/docs/": "",
+    "ping/": "by the secret in it",
     "api/v1/reports": "by key",
     "api/v1/enrol": "by token",
     "api/v1/servers/self": "by the key of that very server",
@@ -157,6 +162,9 @@ def two(db, alice, mallory) -> tuple[Tenant, Tenant]:
                 _number_from(1_000_000)
             for extra in range(1 + 3 * number):
                 group = CloudGroup.objects.create(name=f"{slug}-secret-{extra}")
+                CheckIn.objects.create(
+                    name=f"{slug} secret {extra}", period=timedelta(hours=1), server=None
+                )
                 weekly = Recurrence.objects.create(
                     group=group, kind="blackout", reason=f"{slug} secret", zone="UTC",
                     begins=NOON, rule="FREQ=WEEKLY", lasts=timedelta(hours=1), ended_at=NOON,
