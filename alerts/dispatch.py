@@ -13,6 +13,7 @@ import structlog
 from celery import current_app
 from django.db import transaction
 from django.db.models import Min, Q, QuerySet
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
@@ -74,13 +75,18 @@ def queue_all(told: Sequence[Told], at: datetime) -> None:
     seen = _concerned(incidents)
     silent = _muted(seen, at)
     channels = list(NotificationChannel.objects.filter(enabled=True))
-    begun = Notification.objects.filter(incident__in=incidents).order_by()
-    knows = set(begun.values_list("incident", "channel").distinct())
+    begun = Notification.objects.filter(
+        Q(incident__in=incidents) | Q(incident__merged_into__in=incidents)
+    ).order_by()
+    into = Coalesce("incident__merged_into", "incident")
+    knows = set(begun.annotate(into=into).values_list("into", "channel").distinct())
     ways = routes.in_force()
     rows: list[dict[str, Any]] = []
     later: list[Escalation] = []
     for one in told:
         if one.incident.pk in silent and not one.transition.startswith("resolved"):
+            continue
+        if _is_shelved(one, at):
             continue
         routed = _routed(one, seen.get(one.incident.pk, ()), ways, channels, at, later)
         rows += [
@@ -186,6 +192,36 @@ def withdraw(incident: Incident) -> int:
     """Drop what was not yet sent of an incident that was merged into another; how many."""
     waiting = Notification.objects.filter(incident=incident, state=Notification.State.WAITING)
     return waiting.delete()[0]
+
+
+def withdraw_held(incidents: Iterable[int], at: datetime) -> None:
+    """Drop what was held back of incidents that are over: who was not told needs no more."""
+    Notification.objects.filter(
+        incident__in=list(incidents),
+        state=Notification.State.WAITING,
+        attempts=0,
+        due_at__gt=at,
+    ).delete()
+
+
+def hasten(incidents: Iterable[int], at: datetime) -> None:
+    """Tell now what was held back of these incidents."""
+    held = Notification.objects.filter(
+        incident__in=list(incidents),
+        state=Notification.State.WAITING,
+        attempts=0,
+        due_at__gt=at,
+    )
+    if held.update(due_at=at):
+        schema = current_schema()
+        wake(schema, at)
+        transaction.on_commit(partial(hand_over, schema))
+
+
+def _is_shelved(told: Told, at: datetime) -> bool:
+    """Nobody hears of what is shelved, but that it is over."""
+    until = told.incident.shelved_until
+    return until is not None and until > at and not told.transition.startswith("resolved")
 
 
 def _wants(

@@ -21,6 +21,7 @@ from alerts import (
     escalations,
     external,
     fleet,
+    incidents,
 )
 from alerts.models import Rule
 from clouds import suppression
@@ -51,6 +52,7 @@ def evaluate(at: datetime) -> None:
         )
         external.expire(at)
         checkins.judge(at, fleet.listening_since(at))
+        incidents.settle(at)
         dispatch.tell_what_was_muted(at)
         escalations.pursue(at)
         times = [
@@ -61,6 +63,7 @@ def evaluate(at: datetime) -> None:
             suppression.next_change(at),
             external.next_expiry(at),
             checkins.next_deadline(at),
+            incidents.next_change(at),
         ]
         following = min((one for one in times if one), default=None)
         timers.settle(tenant.schema_name, at + CLAIM, following)

@@ -8,9 +8,9 @@ from urllib.parse import urlencode
 
 from django.urls import reverse
 
-from alerts import knowledge
-from alerts.breaches import SERVICES
-from alerts.models import Alert, Rule
+from alerts import gathering, knowledge
+from alerts.gathering import Cluster, Picture
+from alerts.models import Alert, Incident, Rule
 from alerts.sentences import Measured
 from alerts.wording import number, span
 from clouds import queries as clouds
@@ -21,6 +21,8 @@ BEFORE = timedelta(minutes=10)
 LINES = 20
 CHARTS = 4
 KNOWN = 3
+#: The measurement in which agents tell of services.
+SERVICES = "service"
 
 
 def figures(alerts: list[Alert]) -> list[dict[str, str]]:
@@ -112,6 +114,115 @@ def lines(tenant_id: int, alerts: list[Alert]) -> list[dict[str, Any]]:
         }
         for event in found
     ]
+
+
+# -- what is kept ------------------------------------------------------------------
+
+#: Of each kind, so many are kept with an incident.
+KEPT_LINES = 8
+KEPT_STATES = 6
+KEPT_SERIES = 4
+KEPT_TEXT = 500
+
+
+#: What to do about a cause of which no line says anything yet: entries of the knowledge base.
+RUNBOOKS = {
+    "rabbitmq": "oslo-broker-unreachable",
+    "mariadb": "oslo-db-unreachable",
+    "keystone": "keystone-unreachable",
+    "placement": "placement-down",
+    "nova-conductor": "nova-conductor-lost",
+    "neutron-server": "neutron-report-failed",
+    "haproxy": "haproxy-no-server",
+    "libvirt": "libvirt-connection-lost",
+    "openvswitch": "neutron-ovs-dead",
+    "disk": "system-disk-full",
+}
+
+
+def _known_of(cluster: Cluster, brief: list[tuple[gathering.Saying, set[int], int]]) -> list[str]:
+    """The entries that matter, those that accuse the cause first."""
+    found = [saying.entry.id for saying, _, _ in brief]
+    cause = cluster.cause
+    usual = RUNBOOKS.get(cause.what or cause.kind) if cause else None
+    if usual and not any(gathering.accuses(saying.entry, cause) for saying, _, _ in brief):
+        found.insert(0, usual)
+    return list(dict.fromkeys(found))[:KNOWN]
+
+
+def snapshot(cluster: Cluster, picture: Picture) -> dict[str, Any]:
+    """What spoke for a cause, kept with the incident: it outlives the log lines themselves."""
+    concerned = {row.server for row in cluster.rows}
+    told = [one for one in picture.sayings if one.sort.server_id in concerned]
+    brief = gathering.brief(told, cluster.cause)
+    return {
+        "lines": [
+            {
+                "at": saying.sort.first.isoformat(),
+                "server": saying.sort.server_id,
+                "host": picture.hosts.get(saying.sort.server_id, ""),
+                "service": saying.sort.service,
+                "level": saying.sort.level,
+                "message": saying.sort.message[:KEPT_TEXT],
+                "entry": saying.entry.id,
+                "count": count,
+                "servers": len(servers),
+            }
+            for saying, servers, count in brief[:KEPT_LINES]
+        ],
+        "states": [
+            {
+                "at": row.at.isoformat(),
+                "server": row.server,
+                "host": picture.hosts.get(row.server or 0, ""),
+                "service": row.service,
+                "text": row.called or row.title,
+                "is_cause": row.key in cluster.signals,
+            }
+            for row in _telling_first(cluster)[:KEPT_STATES]
+        ],
+        "series": [
+            {
+                "server": row.server,
+                "host": picture.hosts.get(row.server or 0, ""),
+                "measurement": row.measurement,
+                "field": row.field,
+                "service": row.service,
+            }
+            for row in _telling_first(cluster)
+            if row.measurement
+        ][:KEPT_SERIES],
+        "known": _known_of(cluster, brief),
+    }
+
+
+def _telling_first(cluster: Cluster) -> list[gathering.Row]:
+    return sorted(cluster.rows, key=lambda row: (row.key not in cluster.signals, row.at, row.key))
+
+
+def first_steps(incident: Incident) -> str:
+    """What to check and to do first, by the knowledge base; empty where it knows nothing."""
+    entry = next(iter(kept_entries(incident)), None)
+    if entry is None:
+        return ""
+    return f"{entry.meaning} Check: {entry.checks[0].run}. {entry.actions[0]}"
+
+
+def kept_entries(incident: Incident) -> list[knowledge.Entry]:
+    """The known failures that were seen when it began, the most telling first."""
+    by_id = {entry.id: entry for entry in knowledge.entries()}
+    return [by_id[name] for name in incident.evidence.get("known", []) if name in by_id]
+
+
+def in_words(kept: dict[str, Any]) -> str:
+    """The best line of evidence in one sentence."""
+    for line in kept.get("lines", []):
+        entry = next((one for one in knowledge.entries() if one.id == line["entry"]), None)
+        if entry is None:
+            continue  # an entry of before, which is no longer kept
+        where = line["host"] if line["servers"] == 1 else f"{line['servers']} servers"
+        return f"{line['service']} on {where} says “{entry.title}”"
+    return ""
 
 
 def known(found: list[dict[str, Any]]) -> list[knowledge.Known]:

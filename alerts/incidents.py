@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
 
 from django.db import transaction
-from django.db.models import Count, Q
+from django.db.models import Exists, F, Min, OuterRef, Q, QuerySet
 
 from accounts.models import User
-from alerts import bulk, dispatch, live
+from alerts import bulk, dispatch, gathering, history, joining, live
+from alerts.history import Line
 from alerts.models import Alert, Event, Incident, Rule, Severity
+from alerts.wording import span
 from clouds import servers, suppression
 from clouds.suppression import NO_SERVER
 from sentinel_site.kit.problems import Problem
 from sentinel_site.kit.tenancy import connection, current_schema
+
+#: What is back so soon after its end is the same incident.
+REOPEN = timedelta(minutes=15)
+#: What came and went is calm when it has stayed as it is for so long.
+CALM = timedelta(minutes=10)
 
 
 class AlreadyAcknowledged(Problem):
@@ -86,7 +91,7 @@ def open_all(founds: Sequence[Found], at: datetime) -> dict[str, Outcome]:
 def _open_or_count(founds: Sequence[Found], at: datetime) -> dict[str, Outcome]:
     _one_at_a_time()
     wanted = {found.fingerprint: found for found in founds}
-    known = _known(wanted)
+    known = _known(wanted, at)
     outcomes: dict[str, Outcome] = {}
     counted, again, new = [], [], []
     for name, found in wanted.items():
@@ -97,15 +102,14 @@ def _open_or_count(founds: Sequence[Found], at: datetime) -> dict[str, Outcome]:
         outcomes[name] = Outcome(alert.pk, alert.incident_id, is_new=False)
         if alert.resolved_at is None:
             counted.append({"id": alert.pk, "value": found.reading, "breached_at": at})
-        else:
+        elif not _is_put_away(alert, at):
             again.append((alert, found))
     bulk.update(
         Alert,
         counted,
         "count = row.count + 1, value = given.value, breached_at = given.breached_at",
     )
-    for alert, found in again:
-        _reopen(alert, found, at)
+    _reopen(again, at)
     outcomes |= _open(new, at)
     changed = [*new, *(found for _, found in again)]
     if changed:
@@ -129,118 +133,201 @@ def _one_at_a_time() -> None:
 _INCIDENTS = 0x5E28
 
 
-def _known(wanted: Mapping[str, Found]) -> dict[str, Alert]:
-    """The open alert of each fingerprint, or the one that was resolved by hand while it held."""
+def _known(wanted: Mapping[str, Found], at: datetime) -> dict[str, Alert]:
+    """The alert of each fingerprint that is open, or is to open again.
+
+    That is one which was resolved by hand while it held all along, and one that ended so shortly
+    ago that it is the same trouble; a symptom only while its incident is open.
+    """
     found: dict[str, Alert] = {}
     rows = Alert.objects.select_related("incident").extra(  # one parameter for any number
         where=["alerts_alert.fingerprint = ANY(%s)"], params=[list(wanted)]
     )
-    for alert in rows.filter(Q(resolved_at=None) | Q(resolved_by_hand=True)).order_by("pk"):
+    lately = Q(resolved_by_hand=False, resolved_at__gte=at - REOPEN) & (
+        Q(incident__resolved_at=None) | ~Q(part=Alert.Part.SYMPTOM)
+    )
+    for alert in rows.filter(Q(resolved_at=None) | Q(resolved_by_hand=True) | lately).order_by(
+        F("resolved_at").asc(nulls_last=True), "pk"
+    ):
         ended = alert.resolved_at
-        if ended is None or ended >= wanted[alert.fingerprint].held_since:
+        if (
+            not alert.resolved_by_hand
+            or ended is None
+            or (ended >= wanted[alert.fingerprint].held_since)
+        ):
             found[alert.fingerprint] = alert
     return found
 
 
+def _is_put_away(alert: Alert, at: datetime) -> bool:
+    """Resolved by hand, and shelved: it stays away until then."""
+    until = alert.incident.shelved_until
+    return alert.resolved_by_hand and until is not None and until > at
+
+
 def _open(founds: Sequence[Found], at: datetime) -> dict[str, Outcome]:
-    """New alerts, each in an incident of its own."""
+    """New alerts: in the incident of their cause, or each in one of its own."""
     if not founds:
         return {}
     muted = suppression.active_for({found.server or NO_SERVER for found in founds}, at)
-    incidents = [
-        Incident(
-            pk=pk, title=bulk.fit(found.title, 300), severity=str(found.severity), opened_at=at
-        )
-        for pk, found in zip(bulk.take_ids(Incident, len(founds)), founds, strict=True)
-    ]
-    alerts: list[dict[str, Any]] = [
-        {
-            "id": pk,
-            "incident_id": incident.pk,
-            "rule_id": found.rule.pk if found.rule else None,
-            "server_id": found.server,
-            "fingerprint": found.fingerprint,
-            "severity": str(found.severity),
-            "service": bulk.fit(found.service, 200) or "system",
-            "subject": bulk.fit(found.subject or _name(found), 300),
-            "title": bulk.fit(_name(found), 300),
-            "value": found.reading,
-            "limit": found.limit,
-            "unit": bulk.fit(found.unit, 20),
-            "count": 1,
-            "opened_at": at,
-            "breached_at": at,
-            "resolved_by_hand": False,
-            "suppressed": muted[found.server or NO_SERVER].kind
-            if (found.server or NO_SERVER) in muted
-            else "",
-            "origin": found.origin,
-            "resource": bulk.fit(found.resource, 255),
-        }
-        for pk, incident, found in zip(
-            bulk.take_ids(Alert, len(founds)), incidents, founds, strict=True
-        )
-    ]
+    fresh = dict(zip(bulk.take_ids(Alert, len(founds)), founds, strict=True))
+    placed = joining.place([_row(pk, found) for pk, found in fresh.items()], at)
     bulk.insert(
         Incident,
         [
             {
-                "id": incident.pk,
-                "title": incident.title,
-                "severity": incident.severity,
+                "id": one.pk,
+                "title": bulk.fit(one.title, 300),
+                "severity": str(one.severity),
                 "opened_at": at,
+                "cause": one.cause,
+                "cause_key": one.cause_key,
+                "evidence": one.evidence,
             }
-            for incident in incidents
+            for one in placed.new
         ],
     )
-    bulk.insert(Alert, alerts)
-    _tell_all(
+    bulk.insert(
+        Alert,
         [
-            Line(incident, Event.Kind.OPENED, found.text, f"opened:{incident.pk}")
-            for incident, found in zip(incidents, founds, strict=True)
+            {
+                "id": pk,
+                "incident_id": placed.homes[pk].incident.pk,
+                "rule_id": found.rule.pk if found.rule else None,
+                "server_id": found.server,
+                "fingerprint": found.fingerprint,
+                "severity": str(found.severity),
+                "service": bulk.fit(found.service, 200) or "system",
+                "subject": bulk.fit(found.subject or _name(found), 300),
+                "title": bulk.fit(_name(found), 300),
+                "value": found.reading,
+                "limit": found.limit,
+                "unit": bulk.fit(found.unit, 20),
+                "count": 1,
+                "opened_at": at,
+                "breached_at": at,
+                "resolved_by_hand": False,
+                "part": placed.homes[pk].part,
+                "suppressed": muted[found.server or NO_SERVER].kind
+                if (found.server or NO_SERVER) in muted
+                else "",
+                "origin": found.origin,
+                "resource": bulk.fit(found.resource, 255),
+            }
+            for pk, found in fresh.items()
         ],
-        at,
     )
+    history.write(placed.lines, at)
     return {
-        found.fingerprint: Outcome(alert["id"], incident.pk, is_new=True)
-        for alert, incident, found in zip(alerts, incidents, founds, strict=True)
+        found.fingerprint: Outcome(pk, placed.homes[pk].incident.pk, is_new=True)
+        for pk, found in fresh.items()
     }
+
+
+def _row(pk: int, found: Found) -> gathering.Row:
+    """A new alert as it is compared with others."""
+    rule = found.rule
+    return gathering.Row(
+        key=pk,
+        incident=0,
+        server=found.server,
+        service=found.service,
+        subject=found.subject,
+        severity=str(found.severity),
+        at=found.held_since,
+        kind=rule.kind if rule else "",
+        measurement=rule.measurement if rule else "",
+        field=rule.field if rule else "",
+        title=_name(found),
+        called=found.title,
+        text=found.text,
+    )
 
 
 def _name(found: Found) -> str:
     return found.rule.name if found.rule else found.title
 
 
-def _reopen(alert: Alert, found: Found, at: datetime) -> None:
-    alert.resolved_at, alert.resolved_by_hand = None, False
-    alert.severity, alert.value, alert.breached_at = found.severity, found.reading, at
-    alert.count += 1
-    alert.save()
-    incident = alert.incident
-    incident.resolved_at = incident.acknowledged_at = incident.taken_by = None
-    incident.severity = found.severity
-    incident.save()
-    times = incident.event_set.filter(kind=Event.Kind.REOPENED).count() + 1
-    text = f"It was resolved by hand, but still holds. {found.text}"
-    _tell_all([Line(incident, Event.Kind.REOPENED, text, f"reopened:{times}")], at)
+def _reopen(again: Sequence[tuple[Alert, Found]], at: datetime) -> None:
+    """Alerts that are back, with their incidents; people are told once that it comes and goes."""
+    if not again:
+        return
+    bulk.update(
+        Alert,
+        [
+            {
+                "id": alert.pk,
+                "severity": str(found.severity),
+                "value": found.reading,
+                "breached_at": at,
+            }
+            for alert, found in again
+        ],
+        "resolved_at = NULL, resolved_by_hand = FALSE, severity = given.severity,"
+        " value = given.value, breached_at = given.breached_at, count = row.count + 1",
+    )
+    by_incident: dict[int, list[tuple[Alert, Found]]] = {}
+    for alert, found in again:
+        by_incident.setdefault(alert.incident_id, []).append((alert, found))
+    rows = Incident.objects.in_bulk(by_incident)
+    reopened = history.times(by_incident, Event.Kind.REOPENED)
+    flapped = history.times(by_incident, Event.Kind.FLAPPING)
+    lines, changed = [], []
+    for pk, back in by_incident.items():
+        incident, (alert, found) = rows[pk], back[0]
+        was_open = incident.resolved_at is None
+        severities = [one.severity for _, one in back]
+        incident.severity = worst(
+            [*severities, incident.severity] if was_open else severities
+        ) or Severity(incident.severity)
+        if alert.resolved_by_hand:
+            incident.acknowledged_at = incident.taken_by = None
+            text = f"It was resolved by hand, but still holds. {found.text}"
+            told = f"reopened:{reopened[pk] + 1}"
+            lines.append(Line(incident, Event.Kind.REOPENED, text, told))
+        elif incident.flapping_until is not None:
+            incident.flapping_until = at + CALM
+        elif not was_open:
+            incident.flapping_until = at + CALM
+            pause = span(at - alert.resolved_at) if alert.resolved_at else ""
+            text = (
+                f"It is back after {pause}: it comes and goes. You are told again when it has been"
+                f" calm for {span(CALM)}. {found.text}"
+            )
+            told = f"flapping:{flapped[pk] + 1}"
+            lines.append(Line(incident, Event.Kind.FLAPPING, text, told))
+        incident.resolved_at = None
+        changed.append(incident)
+    Incident.objects.bulk_update(
+        changed,
+        ["resolved_at", "severity", "acknowledged_at", "taken_by", "flapping_until"],
+        batch_size=1000,
+    )
+    history.write(lines, at)
 
 
 def note_severity(alert: Alert, severity: Severity, at: datetime, explained: str = "") -> None:
-    """A change of severity updates the open alert, and is told when it became worse."""
+    """A change of severity updates the open alert, and is told when its incident became worse.
+
+    A symptom that becomes worse is told only to whom the incident was not bad enough before.
+    """
     if alert.severity == severity:
         return
-    worse = severity.rank > Severity(alert.severity).rank
     Alert.objects.filter(pk=alert.pk).update(severity=severity)
     alert.severity = severity
     incident = alert.incident
-    incident.severity = severity
+    before = Severity(incident.severity)
+    others = Alert.objects.filter(incident=incident, resolved_at=None).values_list("severity")
+    incident.severity = now = worst(one for (one,) in others) or severity
     incident.save(update_fields=["severity"])
     text = f"Now {severity.label.lower()}. {explained}".strip()
-    if worse:
-        times = incident.event_set.filter(kind=Event.Kind.RAISED).count() + 1
-        _tell_all([Line(incident, Event.Kind.RAISED, text, f"raised:{times}")], at)
-    else:
-        incident.event_set.create(kind=Event.Kind.LOWERED, at=at, text=text, severity=severity)
+    if now.rank > before.rank:
+        times = history.times([incident.pk], Event.Kind.RAISED)[incident.pk] + 1
+        is_symptom = alert.part == Alert.Part.SYMPTOM
+        told = f"opened:{incident.pk}" if is_symptom else f"raised:{times}"
+        history.write([Line(incident, Event.Kind.RAISED, text, told)], at)
+    elif now != before:
+        history.write([Line(incident, Event.Kind.LOWERED, text)], at)
     _settle_health(_servers([alert.server_id]))
     live.announce_on_commit("alert", alert.pk)
 
@@ -278,16 +365,23 @@ def _recover(recovered: Sequence[Recovered], at: datetime, by: User | None, by_h
         return
     said = {one.alert.pk: one.text for one in recovered}
     texts = {incident: said[alert] for alert, incident, _ in sorted(ended)}
+    if by_hand:
+        Incident.objects.filter(pk__in=texts).update(flapping_until=None)
+    Incident.objects.filter(pk__in=texts, flapping_until__isnull=False).update(
+        flapping_until=at + CALM
+    )
     over = bulk.update(
         Incident,
         [{"id": pk, "resolved_at": at} for pk in texts],
         "resolved_at = greatest(given.resolved_at, row.opened_at)",
-        where="row.resolved_at IS NULL AND NOT EXISTS (SELECT 1 FROM alerts_alert AS left_open"
+        where="row.resolved_at IS NULL AND row.flapping_until IS NULL"
+        " AND NOT EXISTS (SELECT 1 FROM alerts_alert AS left_open"
         " WHERE left_open.incident_id = row.id AND left_open.resolved_at IS NULL)",
     )
     incidents = Incident.objects.in_bulk([pk for (pk,) in over])
-    times = _times(incidents, Event.Kind.RESOLVED)
-    _tell_all(
+    times = history.times(incidents, Event.Kind.RESOLVED)
+    dispatch.withdraw_held(incidents, at)
+    history.write(
         [
             Line(row, Event.Kind.RESOLVED, texts[pk], f"resolved:{times[pk] + 1}")
             for pk, row in sorted(incidents.items())
@@ -326,6 +420,9 @@ def resolve(incident: Incident, by: User | None, at: datetime) -> None:
     Raises AlreadyResolved.
     """
     open_alerts = list(Alert.objects.filter(incident=incident, resolved_at=None))
+    if not open_alerts and _end_calm([incident.pk], at, "Resolved by hand.", by):
+        incident.refresh_from_db()
+        return
     if not open_alerts:
         raise AlreadyResolved(incident=incident.pk)
     text = "Resolved by hand."
@@ -333,43 +430,83 @@ def resolve(incident: Incident, by: User | None, at: datetime) -> None:
     incident.refresh_from_db()
 
 
+@transaction.atomic
+def settle(at: datetime) -> None:
+    """What time alone changes: causes that turn up later, what is calm, what was shelved."""
+    _one_at_a_time()
+    joining.look_again(at)
+    _note_calm(at)
+    _bring_back(at)
+
+
+def next_change(at: datetime) -> datetime | None:
+    """When time alone changes an incident next."""
+    waiting = Incident.objects.filter(Q(flapping_until__gt=at) | Q(shelved_until__gt=at))
+    found = waiting.aggregate(
+        calm=Min("flapping_until", filter=Q(flapping_until__gt=at)),
+        back=Min("shelved_until", filter=Q(shelved_until__gt=at)),
+    )
+    return min((one for one in found.values() if one), default=None)
+
+
+def _note_calm(at: datetime) -> None:
+    """What came and went has neither come nor gone for CALM: told as it now is."""
+    calm = Incident.objects.filter(flapping_until__lte=at).order_by("pk")
+    still = list(calm.filter(Exists(_open_alerts())))
+    over = calm.filter(~Exists(_open_alerts())).values_list("pk", flat=True)
+    _end_calm(list(over), at, f"It has been fine for {span(CALM)} and no longer comes and goes.")
+    times = history.times([one.pk for one in still], Event.Kind.CALM)
+    for one in still:
+        one.flapping_until = None
+    Incident.objects.bulk_update(still, ["flapping_until"], batch_size=1000)
+    text = f"It no longer comes and goes: it has held for {span(CALM)}."
+    history.write(
+        [Line(one, Event.Kind.CALM, text, f"calm:{times[one.pk] + 1}") for one in still], at
+    )
+
+
+def _open_alerts() -> QuerySet[Alert]:
+    return Alert.objects.filter(incident=OuterRef("pk"), resolved_at=None)
+
+
+def _end_calm(pks: Sequence[int], at: datetime, text: str, by: User | None = None) -> int:
+    """End flapping incidents all whose alerts are over; how many."""
+    rows = list(
+        Incident.objects.filter(
+            ~Exists(_open_alerts()), pk__in=pks, resolved_at=None, flapping_until__isnull=False
+        )
+    )
+    times = history.times([one.pk for one in rows], Event.Kind.RESOLVED)
+    for one in rows:
+        one.flapping_until, one.resolved_at = None, max(at, one.opened_at)
+    Incident.objects.bulk_update(rows, ["flapping_until", "resolved_at"], batch_size=1000)
+    history.write(
+        [Line(one, Event.Kind.RESOLVED, text, f"resolved:{times[one.pk] + 1}") for one in rows],
+        at,
+        by,
+    )
+    if rows:
+        live.announce_on_commit("incident")
+    return len(rows)
+
+
+def _bring_back(at: datetime) -> None:
+    """What was shelved until now is told again, if it is still there."""
+    due = Incident.objects.filter(shelved_until__lte=at)
+    rows = list(due.filter(resolved_at=None))
+    due.update(shelved_until=None)
+    times = history.times([one.pk for one in rows], Event.Kind.RETURNED)
+    text = "It was shelved until now, and is still there."
+    lines = [Line(one, Event.Kind.RETURNED, text, f"returned:{times[one.pk] + 1}") for one in rows]
+    for one in rows:
+        one.shelved_until = None
+    history.write(lines, at)
+    if rows:
+        live.announce_on_commit("incident")
+
+
 def worst(severities: Iterable[str]) -> Severity | None:
     return max(map(Severity, severities), key=lambda one: one.rank, default=None)
-
-
-@dataclass(frozen=True)
-class Line:
-    """A line of history of an incident, and the transition that people are told of by it."""
-
-    incident: Incident
-    kind: Event.Kind
-    text: str
-    transition: str
-
-
-def _tell_all(lines: Sequence[Line], at: datetime, by: User | None = None) -> None:
-    """Write the lines of history and queue the notifications of them, in this transaction."""
-    bulk.insert(
-        Event,
-        [
-            {
-                "incident_id": line.incident.pk,
-                "kind": str(line.kind),
-                "at": at,
-                "text": bulk.fit(line.text, 400),
-                "by": by.pk if by else None,
-                "severity": str(line.incident.severity),
-            }
-            for line in lines
-        ],
-    )
-    dispatch.queue_all([dispatch.Told(line.incident, line.transition) for line in lines], at)
-
-
-def _times(incidents: Iterable[int], kind: Event.Kind) -> Counter[int]:
-    """How often each of these incidents had a line of this kind."""
-    rows = Event.objects.filter(incident__in=incidents, kind=kind).values_list("incident")
-    return Counter(dict(rows.annotate(number=Count("pk"))))
 
 
 def _servers(found: Iterable[int | None]) -> set[int]:

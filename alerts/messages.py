@@ -7,9 +7,12 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 
+from django.db.models import Case, Count, When
+
 from accounts import queries as accounts
 from accounts.models import Tenant
-from alerts.models import Alert, Event, Notification, NotificationChannel, Severity
+from alerts import evidence
+from alerts.models import Alert, Event, Incident, Notification, NotificationChannel, Severity
 from alerts.notifiers import Item, Message
 from sentinel_site.kit.tenancy import current_schema, tenant_link
 
@@ -23,7 +26,7 @@ def message_of(notification: Notification) -> Message:
     """The transition in words, from the incident's own history as it now is."""
     incident = notification.incident
     tenant = Tenant.objects.get(schema_name=current_schema())
-    alert = Alert.objects.filter(incident=incident).select_related("server", "rule").latest("pk")
+    alert = _telling(incident)
     kind = kind_of(notification.transition)
     event = incident.event_set.filter(kind=_AGAIN.get(kind, kind)).order_by("pk").last()
     first = Notification.objects.filter(incident=incident, channel=notification.channel).order_by(
@@ -38,8 +41,8 @@ def message_of(notification: Notification) -> Message:
         server=alert.host,
         service=alert.service,
         subject=alert.subject,
-        text=_said(kind, event, incident.title),
-        advice=alert.advice,
+        text=_with_cause(_said(kind, event, incident.title), incident, kind),
+        advice=evidence.first_steps(incident) or alert.advice,
         link=tenant_link(tenant, "alerts:incident", incident.pk),
         at=event.at if event else notification.created_at,
         is_resolved=kind == Event.Kind.RESOLVED,
@@ -47,6 +50,28 @@ def message_of(notification: Notification) -> Message:
         source=_source(tenant),
         reference=first.reference,
     )
+
+
+def _telling(incident: Incident) -> Alert:
+    """The alert by which an incident is told: its cause's, else the first that is open."""
+    alerts = Alert.objects.filter(incident=incident).select_related("server", "rule")
+    cause_first = Case(When(part=Alert.Part.CAUSE, then=0), default=1)
+    open_first = Case(When(resolved_at=None, then=0), default=1)
+    return alerts.order_by(cause_first, open_first, "pk")[0]
+
+
+def _with_cause(text: str, incident: Incident, kind: str) -> str:
+    """What was said, with the probable cause and what follows from it."""
+    if kind == Event.Kind.RESOLVED or not incident.cause:
+        return text
+    parts = [text.rstrip(".") + ".", f"Probable cause: {incident.cause}."]
+    symptoms = incident.alert_set.filter(part=Alert.Part.SYMPTOM)
+    counted = symptoms.aggregate(alerts=Count("pk"), servers=Count("server", distinct=True))
+    if counted["alerts"]:
+        parts.append(f"{counted['alerts']} symptoms on {counted['servers']} servers.")
+    if why := evidence.in_words(incident.evidence):
+        parts.append(f"{why[0].upper()}{why[1:]}.")
+    return " ".join(parts)
 
 
 def _said(kind: str, event: Event | None, title: str) -> str:

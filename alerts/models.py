@@ -179,6 +179,31 @@ class Incident(models.Model):
     taken_by = models.BigIntegerField(
         null=True, blank=True, help_text="The person who acknowledged it; empty: a key."
     )
+    assigned_to = models.BigIntegerField(
+        null=True, blank=True, help_text="The member who is to see to it."
+    )
+    cause = models.CharField(
+        max_length=200, blank=True, help_text="What is probably wrong; empty: not known."
+    )
+    cause_key = models.CharField(
+        max_length=200, blank=True, help_text="What alerts of the same cause are joined by."
+    )
+    evidence = models.JSONField(
+        default=dict, blank=True, help_text="What spoke for the cause: lines, states, series."
+    )
+    merged_into = models.ForeignKey(
+        "self",
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        help_text="The incident that its alerts turned out to belong to.",
+    )
+    shelved_until = models.DateTimeField(
+        null=True, blank=True, help_text="Nobody is told of it before; then it returns."
+    )
+    flapping_until = models.DateTimeField(
+        null=True, blank=True, help_text="It comes and goes; calm till then, it is told again."
+    )
 
     class Meta:
         ordering = ["-pk"]
@@ -196,6 +221,10 @@ class Incident(models.Model):
                 condition=Q(resolved_at=None) | Q(resolved_at__gte=F("opened_at")),
                 name="incident_ends_after_it_begins",
             ),
+            models.CheckConstraint(
+                condition=Q(merged_into=None) | Q(resolved_at__isnull=False),
+                name="what_is_merged_is_closed",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -207,6 +236,10 @@ class Alert(models.Model):
 
     One is open per fingerprint; further breaches raise its `count`.
     """
+
+    class Part(models.TextChoices):
+        CAUSE = "cause", "Cause"
+        SYMPTOM = "symptom", "Symptom"
 
     incident = models.ForeignKey(Incident, on_delete=models.CASCADE)
     rule = models.ForeignKey(Rule, null=True, on_delete=models.SET_NULL)
@@ -230,6 +263,12 @@ class Alert(models.Model):
     breached_at = models.DateTimeField(help_text="When it was last seen to hold.")
     resolved_at = models.DateTimeField(null=True, blank=True)
     resolved_by_hand = models.BooleanField(default=False)
+    part = models.CharField(
+        max_length=7,
+        choices=Part.choices,
+        blank=True,
+        help_text="What it is in its incident; empty: the incident has no cause yet.",
+    )
     suppressed = models.CharField(
         max_length=11,
         choices=Suppression.Kind.choices,
@@ -325,12 +364,22 @@ class Event(models.Model):
         ACKNOWLEDGED = "acknowledged", "acknowledged"
         RESOLVED = "resolved", "resolved"
         REOPENED = "reopened", "opened again"
+        JOINED = "joined", "grew"
+        CAUSE = "cause", "has a probable cause"
+        MERGED = "merged", "belongs to another"
+        RELEASED = "released", "was given back"
+        ASSIGNED = "assigned", "was assigned"
+        COMMENTED = "commented", "commented"
+        SHELVED = "shelved", "was shelved"
+        RETURNED = "returned", "returned from the shelf"
+        FLAPPING = "flapping", "comes and goes"
+        CALM = "calm", "is calm again"
 
     incident = models.ForeignKey(Incident, on_delete=models.CASCADE)
     kind = models.CharField(max_length=12, choices=Kind.choices)
     at = models.DateTimeField()
     by = models.BigIntegerField(null=True, blank=True, help_text="Empty: the rule, or a key.")
-    text = models.CharField(max_length=400, blank=True)
+    text = models.CharField(max_length=2000, blank=True)
     severity = models.CharField(
         max_length=8, choices=Severity.choices, blank=True, help_text="The incident's since then."
     )

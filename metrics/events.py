@@ -26,6 +26,8 @@ MAX_WORDS = 16
 #: Lines of one traceback arrive one by one; the next is looked for this long.
 JOIN_WITHIN = timedelta(minutes=2)
 SEARCH_WITHIN = "10s"
+#: Characters of a message that tell what sort it is of.
+SAID = 3000
 
 
 class BadCursor(Problem):
@@ -267,6 +269,36 @@ def count_window(tenant_id: int, matcher: Matcher) -> dict[tuple[int, str], int]
             arguments,
         )
         return {(row[0], row[1]): row[2] for row in database.fetchall()}
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """Events of one server and service that differ in ids and numbers only, and one message."""
+
+    server_id: int
+    service: str
+    first: datetime
+    last: datetime
+    count: int
+    level: str
+    message: str
+
+
+def sorts(tenant_id: int, matcher: Matcher, limit: int) -> list[Sort]:
+    """What was said in the events that match, the most frequent first."""
+    conditions, arguments = _conditions(tenant_id, matcher)
+    with isolation.only(tenant_id) as database:
+        database.execute(
+            "SELECT server_id, service, min(at), max(at), count(*), min(level),"  # noqa: S608
+            f" min(left(message, {SAID})) FROM public.metrics_event"
+            f" WHERE {' AND '.join(conditions)} GROUP BY server_id, service, fingerprint"
+            " ORDER BY count(*) DESC, min(at) LIMIT %s",
+            [*arguments, limit],
+        )
+        return [
+            Sort(server, service, first, last, count, wire.LEVELS[level], message)
+            for server, service, first, last, count, level, message in database.fetchall()
+        ]
 
 
 def services(tenant_id: int, start: datetime) -> list[str]:

@@ -131,6 +131,7 @@ class AlertSerializer(serializers.ModelSerializer[Alert]):
             "breached_at",
             "resolved_at",
             "resolved_by_hand",
+            "part",
             "suppressed",
         ]
         read_only_fields = fields
@@ -160,10 +161,37 @@ class IncidentSerializer(serializers.ModelSerializer[Incident]):
             "resolved_at",
             "acknowledged_at",
             "acknowledged_by",
+            "assigned_to",
+            "shelved_until",
+            "flapping_until",
+            "cause",
+            "evidence",
+            "merged_into",
             "alerts",
             "events",
         ]
         read_only_fields = fields
+
+
+class AssignSerializer(serializers.Serializer[Any]):
+    """Who is to see to it."""
+
+    user = serializers.IntegerField(
+        allow_null=True, help_text="A member's user id; null: nobody in particular."
+    )
+
+
+class CommentSerializer(serializers.Serializer[Any]):
+    """A note for the incident's history."""
+
+    text = serializers.CharField(max_length=2000)
+
+
+class ShelveSerializer(serializers.Serializer[Any]):
+    """Until when nobody is told of it."""
+
+    until = serializers.DateTimeField(help_text="At most 90 days from now.")
+    reason = serializers.CharField(max_length=300, required=False, allow_blank=True, default="")
 
 
 class ChannelSerializer(Validated):

@@ -11,21 +11,25 @@ from rest_framework.decorators import action
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.serializers import BaseSerializer
+from rest_framework.serializers import BaseSerializer, Serializer
 from rest_framework.viewsets import ModelViewSet, ReadOnlyModelViewSet
 
 from accounts.api.auth import AtLeastAdmin, access_of
-from alerts import incidents, rules
+from alerts import care, rules
 from alerts.api.serializers import (
     AlertSerializer,
+    AssignSerializer,
     ChannelSerializer,
+    CommentSerializer,
     IncidentSerializer,
     RuleSerializer,
+    ShelveSerializer,
     Validated,
 )
 from alerts.models import Alert, Incident, NotificationChannel, Rule, Severity
 from sentinel_site.kit.api import NewestFirst
 
+_ACTED = {200: IncidentSerializer, 409: OpenApiResponse(description="It is not as it would be.")}
 _FILTERS = [
     OpenApiParameter("state", enum=["open", "resolved"]),
     OpenApiParameter("severity", enum=Severity.values),
@@ -102,24 +106,73 @@ class IncidentViewSet(ReadOnlyModelViewSet[Incident]):
             queryset = queryset.filter(alert__server=_number("server", server)).distinct()
         return queryset
 
-    @extend_schema(
-        request=None, responses={200: IncidentSerializer, 409: OpenApiResponse(description="Taken")}
-    )
-    @action(detail=True, methods=["post"])
-    def acknowledge(self, request: Request, pk: str) -> Response:
-        incident = self.get_object()
-        incidents.acknowledge(incident, access_of(request).user, timezone.now())
+    def _done(self) -> Response:
         return Response(IncidentSerializer(self.get_object()).data)
 
-    @extend_schema(
-        request=None,
-        responses={200: IncidentSerializer, 409: OpenApiResponse(description="Resolved already")},
-    )
+    @extend_schema(request=None, responses=_ACTED)
+    @action(detail=True, methods=["post"])
+    def acknowledge(self, request: Request, pk: str) -> Response:
+        """Take it; a second person is told that it is taken."""
+        care.acknowledge(access_of(request), self.get_object(), timezone.now())
+        return self._done()
+
+    @extend_schema(request=None, responses=_ACTED)
+    @action(detail=True, methods=["post"])
+    def unacknowledge(self, request: Request, pk: str) -> Response:
+        """Give it back: nobody has it any more."""
+        care.release(access_of(request), self.get_object(), timezone.now())
+        return self._done()
+
+    @extend_schema(request=AssignSerializer, responses=_ACTED)
+    @action(detail=True, methods=["post"])
+    def assign(self, request: Request, pk: str) -> Response:
+        """Say which member is to see to it."""
+        user = _given(AssignSerializer, request)["user"]
+        care.assign(access_of(request), self.get_object(), user, timezone.now())
+        return self._done()
+
+    @extend_schema(request=CommentSerializer, responses=_ACTED)
+    @action(detail=True, methods=["post"])
+    def comment(self, request: Request, pk: str) -> Response:
+        """Add a note to its history."""
+        text = _given(CommentSerializer, request)["text"]
+        care.comment(access_of(request), self.get_object(), text, timezone.now())
+        return self._done()
+
+    @extend_schema(request=ShelveSerializer, responses=_ACTED)
+    @action(detail=True, methods=["post"])
+    def shelve(self, request: Request, pk: str) -> Response:
+        """Nobody is told of it before a time; then it returns by itself."""
+        given = _given(ShelveSerializer, request)
+        care.shelve(
+            access_of(request),
+            self.get_object(),
+            given["until"],
+            given["reason"],
+            timezone.now(),
+        )
+        return self._done()
+
+    @extend_schema(request=None, responses=_ACTED)
+    @action(detail=True, methods=["post"])
+    def unshelve(self, request: Request, pk: str) -> Response:
+        """Bring it back before its time."""
+        care.unshelve(access_of(request), self.get_object(), timezone.now())
+        return self._done()
+
+    @extend_schema(request=None, responses=_ACTED)
     @action(detail=True, methods=["post"])
     def resolve(self, request: Request, pk: str) -> Response:
-        incident = self.get_object()
-        incidents.resolve(incident, access_of(request).user, timezone.now())
-        return Response(IncidentSerializer(self.get_object()).data)
+        """End it by hand. If its rule still holds, it opens again, unless it is shelved."""
+        care.resolve(access_of(request), self.get_object(), timezone.now())
+        return self._done()
+
+
+def _given(kind: type[Serializer[Any]], request: Request) -> dict[str, Any]:
+    """The body as the serializer understands it."""
+    serializer = kind(data=request.data)
+    serializer.is_valid(raise_exception=True)
+    return dict(serializer.validated_data)
 
 
 def _filtered(rows: QuerySet[Any, Any], request: Request) -> QuerySet[Any, Any]:

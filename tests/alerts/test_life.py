@@ -1,0 +1,209 @@
+"""An incident's life: taken, given back, assigned, noted, shelved; back again, flapping, calm."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from accounts.access import Access
+from accounts.models import AuditEntry, Membership, Role
+from alerts import care, incidents
+from alerts.models import Alert, Event, Incident, Notification
+from sentinel_site.kit.tenancy import in_schema
+from tests.alerts.builders import MINUTE, NOON, SECOND, make_rule, make_server
+from tests.alerts.test_breaches import read
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def breach(acme):
+    """Let the value be this at a time, and time do its work."""
+    rule, server = make_rule(), make_server()
+
+    def breach(value, at):
+        read(rule, server, value, at)
+        incidents.settle(at)
+
+    breach(90, NOON)
+    return breach
+
+
+@pytest.fixture
+def incident(breach):
+    return Incident.objects.get()
+
+
+@pytest.fixture
+def access(acme, alice):
+    return Access(acme, Role.OWNER, alice)
+
+
+def told():
+    return [
+        transition.split(":")[0]
+        for transition in Notification.objects.order_by("pk").values_list("transition", flat=True)
+    ]
+
+
+@pytest.mark.parametrize("half", [20 * SECOND, MINUTE, 4 * MINUTE, 9 * MINUTE])
+def test_a_metric_that_oscillates_for_an_hour_is_told_three_times_and_once_when_calm(breach, half):
+    at, bad = NOON, True
+    while at < NOON + HOUR:
+        at, bad = at + half, not bad
+        breach(90 if bad else 10, at)
+    assert told() == ["opened", "resolved", "flapping"]
+    breach(10, at + SECOND)
+    calm = at + SECOND + incidents.CALM
+    assert incidents.next_change(at + 2 * SECOND) <= calm
+    breach(10, calm)
+    assert told() == ["opened", "resolved", "flapping", "resolved"]
+    assert Incident.objects.get().resolved_at == calm
+    assert Incident.objects.get().event_set.filter(kind=Event.Kind.FLAPPING).count() == 1
+
+
+def test_what_flaps_and_then_stays_is_told_as_no_longer_flapping(breach):
+    breach(10, NOON + MINUTE)
+    breach(90, NOON + 2 * MINUTE)
+    breach(90, NOON + 2 * MINUTE + incidents.CALM)
+    assert told() == ["opened", "resolved", "flapping", "calm"]
+    incident = Incident.objects.get()
+    assert (incident.resolved_at, incident.flapping_until) == (None, None)
+    breach(10, NOON + HOUR)
+    assert told()[-1] == "resolved"
+
+
+def test_what_comes_back_within_a_quarter_of_an_hour_is_the_same_incident(breach, incident):
+    breach(10, NOON + MINUTE)
+    breach(90, NOON + MINUTE + incidents.REOPEN)
+    alert = Alert.objects.get()
+    assert (alert.incident, alert.resolved_at, alert.count) == (incident, None, 2)
+
+
+def test_what_comes_back_later_is_a_new_one(breach):
+    breach(10, NOON + MINUTE)
+    breach(90, NOON + MINUTE + incidents.REOPEN + SECOND)
+    assert told() == ["opened", "resolved", "opened"]
+
+
+def test_a_flapping_incident_can_be_resolved_by_hand(breach, incident, access):
+    breach(10, NOON + MINUTE)
+    breach(90, NOON + 2 * MINUTE)
+    breach(10, NOON + 3 * MINUTE)
+    care.resolve(access, incident, NOON + 4 * MINUTE)
+    assert incident.resolved_at == NOON + 4 * MINUTE
+
+
+def test_what_somebody_has_can_be_given_back_and_taken_by_another(incident, access, bob):
+    with pytest.raises(care.NotTaken):
+        care.release(access, incident, NOON)
+    care.acknowledge(access, incident, NOON)
+    care.release(access, incident, NOON + SECOND)
+    incidents.acknowledge(incident, bob, NOON + 2 * SECOND)
+    assert incident.taken_by == bob.pk
+    assert [one.kind for one in incident.event_set.all()] == [
+        "opened", "acknowledged", "released", "acknowledged",
+    ]  # fmt: skip
+
+
+def test_only_a_member_can_be_given_an_incident(incident, access, bob, mallory):
+    care.assign(access, incident, bob.pk, NOON)
+    assert incident.assigned_to == bob.pk
+    with pytest.raises(care.NotAMember):
+        care.assign(access, incident, mallory.pk, NOON)
+    care.assign(access, incident, None, NOON)
+    assert incident.assigned_to is None
+
+
+def test_a_comment_is_a_line_of_history_also_when_it_is_over(incident, access, breach):
+    breach(10, NOON + MINUTE)
+    care.comment(access, incident, " It was the\0 fan. ", NOON + HOUR)
+    assert incident.event_set.last().text == "It was the� fan."
+    for text in (" ", "x" * 2001):
+        with pytest.raises(care.NotAComment):
+            care.comment(access, incident, text, NOON)
+
+
+def test_what_is_shelved_tells_nobody_and_returns_by_itself(incident, access, breach):
+    rule = make_rule("Worse", thresholds={"critical": 95})
+    until = NOON + HOUR
+    care.shelve(access, incident, until, "waits for a part", NOON + SECOND)
+    assert incidents.next_change(NOON + SECOND) == until
+    Alert.objects.update(rule=rule)
+    incidents.note_severity(Alert.objects.get(), incidents.Severity.CRITICAL, NOON + MINUTE)
+    assert told() == ["opened"]
+    incidents.settle(until)
+    assert told() == ["opened", "returned"]
+    incident.refresh_from_db()
+    assert incident.shelved_until is None
+
+
+def test_what_is_shelved_and_over_is_told_as_over(incident, access, breach):
+    care.shelve(access, incident, NOON + HOUR, "", NOON + SECOND)
+    breach(10, NOON + MINUTE)
+    assert told() == ["opened", "resolved"]
+    incidents.settle(NOON + HOUR)
+    assert told() == ["opened", "resolved"]
+
+
+def test_what_is_shelved_and_resolved_by_hand_stays_away_till_then(incident, access, breach):
+    care.shelve(access, incident, NOON + HOUR, "", NOON + SECOND)
+    care.resolve(access, incident, NOON + 2 * SECOND)
+    breach(90, NOON + MINUTE)
+    assert Incident.objects.filter(resolved_at=None).count() == 0
+    incidents.settle(NOON + HOUR)
+    breach(90, NOON + HOUR + SECOND)
+    assert Incident.objects.filter(resolved_at=None).count() == 1
+
+
+@pytest.mark.parametrize("until", [NOON, NOON - SECOND, NOON + timedelta(days=91)])
+def test_a_shelf_has_an_end(incident, access, until):
+    with pytest.raises(care.NotATime):
+        care.shelve(access, incident, until, "", NOON)
+
+
+def test_a_severity_that_changes_by_a_symptom_pages_nobody_who_knows(acme):
+    rule, server = make_rule(thresholds={"warning": 60, "critical": 95}), make_server()
+    read(rule, server, 70, NOON)
+    Alert.objects.update(part=Alert.Part.SYMPTOM)
+    read(rule, server, 99, NOON + SECOND)
+    assert Incident.objects.get().severity == "critical"
+    assert told() == ["opened"]
+
+
+def test_what_is_done_by_the_api_is_in_the_history_and_the_audit_log(
+    incident, bob, client, acme, alice
+):
+    path = f"/o/acme/api/v1/incidents/{incident.pk}"
+    client.force_login(bob)
+
+    def post(action, **body):
+        return client.post(f"{path}/{action}/", body, content_type="application/json")
+
+    Membership.objects.filter(user=bob, tenant=acme).update(role=Role.VIEWER)
+    assert post("comment", text="Hello").status_code == 403
+    Membership.objects.filter(user=bob, tenant=acme).update(role=Role.MEMBER)
+    assert post("acknowledge").json()["acknowledged_by"] == bob.pk
+    assert post("unacknowledge").json()["acknowledged_by"] is None
+    assert post("unacknowledge").json()["type"] == "/problems/not-acknowledged"
+    assert post("assign", user=alice.pk).json()["assigned_to"] == alice.pk
+    assert post("assign", user="x").status_code == 422
+    assert post("comment", text="Looking").json()["events"][-1]["text"] == "Looking"
+    assert post("shelve", until="2001-01-01T00:00:00Z").status_code == 422
+    assert post("shelve", until="later").status_code == 422
+    assert post("unshelve").status_code == 409
+    assert post("resolve").json()["resolved_at"]
+    assert post("resolve").status_code == 409
+    with in_schema("public"):
+        verbs = set(AuditEntry.objects.filter(tenant=acme).values_list("verb", flat=True))
+    assert verbs >= {
+        f"incident.{verb}"
+        for verb in ("acknowledged", "released", "assigned", "commented", "resolved")
+    }
+
+
+def test_nobody_of_another_organization_can_act(incident, mallory, client):
+    client.force_login(mallory)
+    for action in ("acknowledge", "comment", "resolve"):
+        assert client.post(f"/o/acme/api/v1/incidents/{incident.pk}/{action}/").status_code == 404
