@@ -51,7 +51,13 @@ _SCOPES = {
     "read": "to read",
     "admin": "to administer",
 }
-_KINDS = {"email": "e-mail", "slack": "Slack", "webhook": "webhook"}
+_KINDS = {
+    "alerta": "Alerta",
+    "email": "e-mail",
+    "slack": "Slack",
+    "slack-app": "Slack app",
+    "webhook": "webhook",
+}
 
 
 def done(verb: str) -> str:

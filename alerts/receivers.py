@@ -8,7 +8,7 @@ from django.dispatch import receiver
 
 from accounts.models import User
 from accounts.signals import tenant_provisioned
-from alerts import defaults, live
+from alerts import defaults, early, live
 from clouds.signals import server_changed
 from metrics.signals import stored
 
@@ -24,6 +24,12 @@ def hint_at_what_came(schema: str, kinds: frozenset[str], **_: Any) -> None:
     """Open pages look again at what a report changed."""
     for kind in kinds:
         live.announce(schema, kind)
+
+
+@receiver(stored)
+def judge_what_came(schema: str, **_: Any) -> None:
+    """Where one looks often, a breach does not wait for the tick."""
+    early.wake(schema)
 
 
 @receiver(server_changed)

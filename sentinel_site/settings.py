@@ -185,6 +185,7 @@ EMAIL_USE_SSL = _mail.scheme == "smtps"
 EMAIL_USE_TLS = _mail.scheme == "smtp+tls"
 EMAIL_TIMEOUT = 10
 ANYMAIL = ENV.anymail
+SLACK_API = "https://slack.com/api/"
 OUTGOING_PRIVATE_NETWORKS = ENV.private_networks
 DEFAULT_FROM_EMAIL = ENV.default_from_email
 SERVER_EMAIL = ENV.default_from_email

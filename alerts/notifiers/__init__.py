@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
+from alerts.notifiers.alerta import Alerta
 from alerts.notifiers.base import Field, Item, Message, Notifier, Receipt, Undelivered
 from alerts.notifiers.email import Email
-from alerts.notifiers.slack import Slack
+from alerts.notifiers.slack import Slack, SlackApp
 from alerts.notifiers.webhook import Webhook
 
-NOTIFIERS: tuple[Notifier, ...] = (Email(), Slack(), Webhook())
+NOTIFIERS: tuple[Notifier, ...] = (Email(), Slack(), SlackApp(), Webhook(), Alerta())
 
 
 def by_name(name: str) -> Notifier | None:

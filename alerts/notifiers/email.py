@@ -16,6 +16,11 @@ from django.template.loader import render_to_string
 from alerts.notifiers.base import Field, Message, Undelivered
 
 
+NAMED = 20  # incidents of a digest that are named
+_COLORS = {"critical": "#d63939", "error": "#e8590c", "warning": "#b87503", "info": "#2f7fc9"}
+_RESOLVED = "#2b8a3e"
+
+
 class Email:
     """To one address or several. Retries carry the same Message-ID, so mailboxes keep one."""
 
@@ -34,7 +39,12 @@ class Email:
 
     def send(self, config: dict[str, Any], message: Message) -> None:
         host = urlsplit(settings.PUBLIC_URL).hostname or "localhost"
-        context = {"message": message}
+        context = {
+            "message": message,
+            "color": _RESOLVED if message.is_resolved else _COLORS[message.severity],
+            "items": message.items[:NAMED],
+            "more": max(0, len(message.items) - NAMED),
+        }
         mail = EmailMultiAlternatives(
             subject=_subject(message),
             body=render_to_string("alerts/mail/notification.txt", context),

@@ -1,0 +1,108 @@
+"""Slack apps with their threads, and Alerta servers."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from alerts import delivery, incidents
+from alerts.models import Incident, Notification, NotificationChannel
+from alerts.notifiers import Item, Undelivered
+from alerts.notifiers.alerta import Alerta
+from alerts.notifiers.slack import SlackApp
+from tests.alerts.builders import NOON, SECOND, make_message
+from tests.alerts.test_delivery import open_incidents
+
+APP = {"token": "xoxb-1-secret", "channel": "C012345"}
+
+
+@pytest.fixture
+def slack_api(settings, loopback, receiver):
+    settings.SLACK_API = f"http://127.0.0.1:{receiver.server_port}/api/"
+    receiver.body = b'{"ok":true,"channel":"C012345","ts":"1503435956.000247"}'
+    return receiver
+
+
+def bodies(receiver):
+    return [json.loads(body) for _, body in receiver.requests]
+
+
+def test_what_follows_on_an_incident_stands_in_the_thread_of_its_first_message(
+    acme, slack_api, alice
+):
+    NotificationChannel.objects.all().delete()
+    NotificationChannel.objects.create(name="App", kind="slack-app", config=APP)
+    open_incidents(1, NOON)
+    delivery.deliver_due(NOON)
+    incidents.resolve(Incident.objects.get(), alice, NOON + SECOND)
+    delivery.deliver_due(NOON + 2 * SECOND)
+    first, over = bodies(slack_api)
+    assert "thread_ts" not in first
+    assert over["thread_ts"] == "1503435956.000247"
+    assert first["channel"] == "C012345"
+    assert slack_api.paths == ["/api/chat.postMessage"] * 2
+    assert slack_api.requests[0][0]["Authorization"] == "Bearer xoxb-1-secret"
+    button = first["attachments"][0]["blocks"][-1]["elements"][0]
+    assert button["url"].endswith(f"/incidents/{Incident.objects.get().pk}/")
+    assert not any(block["type"] == "actions" for block in over["attachments"][0]["blocks"])
+    assert Notification.objects.filter(state="sent").count() == 2
+
+
+@pytest.mark.parametrize(("error", "for_good"), [("not_in_channel", True), ("fatal_error", False)])
+def test_what_slack_refuses_with_200_is_not_delivered(slack_api, error, for_good):
+    slack_api.body = json.dumps({"ok": False, "error": error}).encode()
+    with pytest.raises(Undelivered, match=error) as failure:
+        SlackApp().send(APP, make_message())
+    assert failure.value.for_good is for_good
+
+
+def test_an_answer_that_is_none_of_slacks_is_not_delivered(slack_api):
+    slack_api.body = b"ok"
+    with pytest.raises(Undelivered, match="none of Slack"):
+        SlackApp().send(APP, make_message())
+
+
+def test_a_long_answer_of_slacks_still_names_its_message(slack_api):
+    slack_api.body = b'{"ok":true,"ts":"15.02","message":{"text":"' + b"x" * 5000 + b'"}}'
+    assert SlackApp().send(APP, make_message()).reference == "15.02"
+
+
+def test_a_bot_token_that_is_none_is_refused():
+    assert SlackApp().errors(APP) == []
+    assert len(SlackApp().errors({"token": "secret", "channel": " "})) == 2
+    assert "secret" not in str(SlackApp().public(APP))
+
+
+ALERTA = {"url": "", "key": "demo-key", "environment": "Production"}
+
+
+def test_an_alerta_server_gets_an_alert_and_its_end(loopback, receiver):
+    receiver.answer, receiver.body = 201, b'{"status":"ok"}'
+    config = {**ALERTA, "url": f"http://127.0.0.1:{receiver.server_port}/api/"}
+    Alerta().send(config, make_message(severity="error"))
+    Alerta().send(config, make_message(transition="resolved:1", is_resolved=True))
+    opened, over = bodies(receiver)
+    assert receiver.paths == ["/api/alert"] * 2
+    assert receiver.requests[0][0]["Authorization"] == "Key demo-key"
+    names = ("environment", "resource", "event")
+    assert [opened[name] for name in names] == ["Production", "nova-1", "Disk <full>"]
+    assert [opened[name] for name in names] == [over[name] for name in names]
+    assert (opened["severity"], over["severity"]) == ("major", "normal")
+    assert opened["createTime"] == "2026-03-01T12:00:00.000Z"
+    assert opened["attributes"]["link"].endswith("/incidents/1/")
+
+
+def test_of_a_digest_alerta_gets_each_incident(loopback, receiver):
+    config = {**ALERTA, "url": f"http://127.0.0.1:{receiver.server_port}/api"}
+    items = tuple(
+        Item(number, "opened:1", "warning", f"Disk {number}", "http://x/", is_resolved=number == 2)
+        for number in (1, 2)
+    )
+    Alerta().send(config, make_message(server="", items=items))
+    assert [body["severity"] for body in bodies(receiver)] == ["warning", "normal"]
+
+
+def test_an_alerta_channel_says_what_it_lacks():
+    assert len(Alerta().errors({"url": "alerta", "key": "", "environment": ""})) == 3
+    assert "demo-key" not in str(Alerta().public(ALERTA))
