@@ -42,7 +42,7 @@ def evaluate(schemas: list[str], at: str) -> None:
 def notify(schemas: list[str], channel: int | None = None) -> None:
     """Send what is due to one channel, or to all of them."""
     if channel is None:
-        for_each_tenant(schemas, lambda: delivery.deliver_due(timezone.now()))
+        for_each_tenant(schemas, lambda: delivery.deliver_due(timezone.now(), timezone.now))
     else:
         for_each_tenant(schemas, partial(delivery.deliver_to, channel, timezone.now))
 

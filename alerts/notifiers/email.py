@@ -15,7 +15,6 @@ from django.template.loader import render_to_string
 
 from alerts.notifiers.base import Field, Message, Undelivered
 
-
 NAMED = 20  # incidents of a digest that are named
 _COLORS = {"critical": "#d63939", "error": "#e8590c", "warning": "#b87503", "info": "#2f7fc9"}
 _RESOLVED = "#2b8a3e"
