@@ -39,7 +39,8 @@ def insert(
     with connection.cursor() as cursor:
         cursor.execute(
             f'INSERT INTO "{model._meta.db_table}" ({names}) SELECT {names}'  # noqa: S608  names of our own models
-            f" FROM json_to_recordset(%s) AS given({_record(columns)}) {otherwise} RETURNING id",
+            f" FROM json_to_recordset(%s) AS given({_record(columns)}) {otherwise}"
+            f' RETURNING "{model._meta.pk.column}"',
             [encode(rows)],
         )
         return [row[0] for row in cursor.fetchall()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -84,9 +84,11 @@ def accept(signals: Iterable[Signal], at: datetime) -> dict[str, Alert]:
         ],
         at,
     )
-    after = _open_of(firing)
-    _keep_words([*after.values(), *over], wanted, at)
-    return after | {alert.fingerprint: alert for alert in over}
+    found = {**_open_of(firing), **{alert.fingerprint: alert for alert in over}}
+    for alert in over:
+        alert.resolved_at = max(at, alert.opened_at)
+    _keep_words(found.values(), wanted, at)
+    return found
 
 
 def expire(at: datetime) -> None:
@@ -114,7 +116,7 @@ def next_expiry(at: datetime) -> datetime | None:
 
 def _open_of(wanted: Mapping[str, Signal]) -> dict[str, Alert]:
     rows = Alert.objects.filter(resolved_at=None, fingerprint__in=list(wanted))
-    return {row.fingerprint: row for row in rows.select_related("incident", "server", "received")}
+    return {row.fingerprint: row for row in rows.select_related("incident", "server__group")}
 
 
 def _keep_within_limit(more: int) -> None:
@@ -149,24 +151,30 @@ def _over(signal: Signal) -> str:
     return signal.text or f"{signal.origin} says that it is over."
 
 
-def _keep_words(alerts: Sequence[Alert], wanted: Mapping[str, Signal], at: datetime) -> None:
-    signals = {alert.pk: wanted[alert.fingerprint] for alert in alerts}
-    Received.objects.bulk_create(
-        [
-            Received(
-                alert_id=pk,
-                text=bulk.fit(signal.text, Received.TEXT),
-                advice=bulk.fit(signal.advice, 2000),
-                said=dict(signal.said),
-                repeated_at=at,
-                expires_at=signal.expires_at if signal.severity is not None else None,
-            )
-            for pk, signal in signals.items()
-        ],
-        update_conflicts=True,
-        unique_fields=["alert"],
-        update_fields=["text", "advice", "said", "repeated_at", "expires_at"],
-    )
-    ends = [one.expires_at for one in signals.values() if one.expires_at]
+def _keep_words(alerts: Iterable[Alert], wanted: Mapping[str, Signal], at: datetime) -> None:
+    """The sender's own words beside each alert, in place of what it said before."""
+    rows = []
+    ends: list[datetime] = []
+    for alert in alerts:
+        signal = wanted[alert.fingerprint]
+        expires_at = signal.expires_at if signal.severity is not None else None
+        row: dict[str, Any] = {
+            "text": bulk.fit(signal.text, Received.TEXT),
+            "advice": bulk.fit(signal.advice, 2000),
+            "said": dict(signal.said),
+            "repeated_at": at,
+            "expires_at": expires_at,
+        }
+        if expires_at is not None:
+            ends.append(expires_at)
+        alert.received = Received(alert=alert, **row)
+        rows.append({"alert_id": alert.pk, **row})
+    bulk.insert(Received, rows, _IN_PLACE)
     if ends:
         wake(current_schema(), max(at, min(ends)))
+
+
+_IN_PLACE = (
+    "ON CONFLICT (alert_id) DO UPDATE SET text = excluded.text, advice = excluded.advice,"
+    " said = excluded.said, repeated_at = excluded.repeated_at, expires_at = excluded.expires_at"
+)

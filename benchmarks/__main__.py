@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-BENCHMARKS = ("agent", "ingest", "rules", "tenants")
+BENCHMARKS = ("agent", "alerts", "ingest", "rules", "tenants")
 
 
 def main() -> int:

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg2
@@ -18,8 +17,8 @@ from django.conf import settings
 from django.db import connection as django_connection
 from django.utils import timezone
 
-from accounts.models import Membership, Role, Tenant, User
-from accounts.provisioning import provision
+from accounts.models import Tenant
+from benchmarks import measuring
 from metrics import ingest
 from metrics.batch import Batch, Point, Report
 
@@ -36,8 +35,8 @@ CREATE TABLE IF NOT EXISTS plain_points (
 
 def run() -> None:
     settings.COMMIT_INLINE = False
-    tenant = _tenant()
-    with psycopg2.connect(**_parameters()) as database, database.cursor() as cursor:
+    tenant = measuring.tenant("ingest")
+    with psycopg2.connect(**measuring.parameters()) as database, database.cursor() as cursor:
         cursor.execute(_PLAIN)
     for points in (20, 100):
         agents = [uuid4() for _ in range(SERVERS)]
@@ -46,14 +45,6 @@ def run() -> None:
         print(f"ingest    {points:3} points  group commit         {ours:8.0f} reports/s")
         print(f"ingest    {points:3} points  a row a point        {plain:8.0f} reports/s")
         print(f"ingest    {points:3} points  ratio                {ours / plain:8.1f} x")
-
-
-def _tenant() -> Tenant:
-    owner, _ = User.objects.get_or_create(email="bench@example.org")
-    tenant: Tenant = Tenant.objects.create(slug=f"ingest-{time.time_ns()}", name="Ingest")
-    Membership.objects.create(user=owner, tenant=tenant, role=Role.OWNER)
-    provision(tenant)
-    return tenant
 
 
 def _accept(tenant: Tenant, agents: list[UUID], points: int) -> Callable[[int], None]:
@@ -87,7 +78,7 @@ def _insert(agents: list[UUID], points: int) -> Callable[[int], None]:
 
     def send(number: int) -> None:
         if not hasattr(local, "database"):
-            local.database = psycopg2.connect(**_parameters())
+            local.database = psycopg2.connect(**measuring.parameters())
         at = timezone.now()
         with local.database, local.database.cursor() as cursor:
             cursor.executemany(
@@ -116,14 +107,3 @@ def _rate(send: Callable[[int], None]) -> float:
         for future in [pool.submit(client, number) for number in range(CLIENTS)]:
             future.result()
     return sum(done) / SECONDS
-
-
-def _parameters() -> dict[str, Any]:
-    database = django_connection.settings_dict
-    return {
-        "dbname": database["NAME"],
-        "user": database["USER"],
-        "password": database["PASSWORD"],
-        "host": database["HOST"],
-        "port": database["PORT"],
-    }

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import json
 import random
-import resource
 import shutil
 import socket
 import statistics
@@ -30,10 +29,10 @@ from uuid import uuid4
 import psutil
 from django.utils import timezone
 
-from accounts.models import Membership, Role, Tenant, User
-from accounts.provisioning import provision
+from accounts.models import Tenant
 from alerts import evaluation
 from alerts.models import Alert, Rule
+from benchmarks import measuring
 from clouds.models import Server
 from metrics import isolation, partitions
 from metrics.stores import sets
@@ -81,10 +80,7 @@ def _values() -> list[list[float]]:
 
 def _ours(values: list[list[float]]) -> tuple[float, float, int]:
     """CPU seconds of the first evaluation and of one after it, and how many alerts are open."""
-    owner, _ = User.objects.get_or_create(email="bench@example.org")
-    tenant: Tenant = Tenant.objects.create(slug=f"rules-{time.time_ns()}", name="Rules")
-    Membership.objects.create(user=owner, tenant=tenant, role=Role.OWNER)
-    provision(tenant)
+    tenant = measuring.tenant("rules")
     now = timezone.now()
     with in_schema(tenant.schema_name):
         Rule.objects.all().delete()
@@ -101,21 +97,21 @@ def _ours(values: list[list[float]]) -> tuple[float, float, int]:
             for n in range(SERVERS)
         ]
         servers = [row.pk for row in Server.objects.bulk_create(rows, batch_size=2000)]
-        _store(tenant, servers, values, now)
-        postgres = _postgres()
+        store(tenant, servers, values, now)
+        postgres = measuring.postgres()
         costs = []
         for number in range(1 + ROUNDS):
             at = timezone.now() + number * timedelta(seconds=1)
-            before = _own() + _cpu(postgres)
+            before = measuring.own_cpu() + measuring.cpu(postgres)
             evaluation.evaluate(at)
-            costs.append(_own() + _cpu(postgres) - before)
+            costs.append(measuring.own_cpu() + measuring.cpu(postgres) - before)
         breaches = Alert.objects.filter(resolved_at=None).count()
     expected = sum(value > LIMIT for row in values for value in row)
     assert breaches == expected, (breaches, expected)
     return costs[0], statistics.median(costs[1:]), breaches
 
 
-def _store(tenant: Tenant, servers: list[int], values: list[list[float]], now: datetime) -> None:
+def store(tenant: Tenant, servers: list[int], values: list[list[float]], now: datetime) -> None:
     """An hour of wide rows, as reports would have left them."""
     columns = tuple(
         sorted(Column(f"bench{number}", "value", (("kind", "b"),)) for number in range(RULES))
@@ -155,29 +151,6 @@ def _store(tenant: Tenant, servers: list[int], values: list[list[float]], now: d
         cursor.execute("VACUUM ANALYZE public.metrics_points, public.metrics_source")
 
 
-def _postgres() -> psutil.Process:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_backend_pid()")
-        return psutil.Process(cursor.fetchone()[0]).parent() or psutil.Process()
-
-
-def _own() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
-
-
-def _cpu(root: psutil.Process) -> float:
-    """User and system seconds of the process and all below it, those that ended included."""
-    total = 0.0
-    for process in [root, *root.children(recursive=True)]:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            times = process.cpu_times()
-            total += times.user + times.system
-            if process == root:
-                total += times.children_user + times.children_system
-    return total
-
-
 # -- Prometheus ---------------------------------------------------------------
 
 
@@ -193,10 +166,10 @@ def _prometheus(values: list[list[float]]) -> tuple[float, int]:
         begun = _counter(url, groups)
         while _counter(url, groups) < begun + 2:  # the load of writing is over, alerts are open
             time.sleep(0.2)
-        cpu, done = _cpu(server), _counter(url, groups)
+        cpu, done = measuring.cpu(server), _counter(url, groups)
         while _counter(url, groups) < done + 4:
             time.sleep(0.2)
-        cost = (_cpu(server) - cpu) / (_counter(url, groups) - done)
+        cost = (measuring.cpu(server) - cpu) / (_counter(url, groups) - done)
         return cost, _firing(url)
 
 

@@ -86,9 +86,15 @@ def _websockets() -> Any:
     return AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns)))
 
 
+def _http() -> Any:
+    from alerts.doors.hot import HotDoor
+
+    return HotDoor(WSGIMiddleware(cast(Any, wsgi), workers=WORKERS))
+
+
 application: Any = ProtocolTypeRouter(
     {
-        "http": Gathered(WSGIMiddleware(cast(Any, wsgi), workers=WORKERS)),
+        "http": Gathered(_http()),
         "websocket": _websockets(),
         "lifespan": lifespan,
     }

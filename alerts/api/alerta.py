@@ -21,9 +21,9 @@ from rest_framework.response import Response
 
 from accounts.access import audit
 from accounts.models import Tenant
-from alerts import external, incidents
+from alerts import incidents
 from alerts.api.foreign import ForeignDoor, access_of, inside
-from alerts.doors import alerta, alerta_query
+from alerts.doors import alerta, alerta_query, entry
 from alerts.models import Alert, Severity
 from sentinel_site.kit.problems import NotFound, Problem
 from sentinel_site.kit.tenancy import tenant_link
@@ -35,17 +35,23 @@ class NotAnAction(Problem):
     status, code, title = 400, "not-an-action", "This action is not known here"
 
 
+class _AsProblem(Problem):
+    """What DRF itself refuses: a method that a path does not have."""
+
+    def __init__(self, error: APIException) -> None:
+        super().__init__(str(error.detail))
+        self.status = error.status_code
+
+
 class AlertaDoor(ForeignDoor):
     def handle_exception(self, exc: Exception) -> Response:
         """Alerta's form of an error."""
-        if isinstance(exc, Problem):
-            status, text, headers = exc.status, exc.detail or exc.title, exc.headers
-        elif isinstance(exc, APIException):
-            status, text, headers = exc.status_code, str(exc.detail), {}
-        else:
+        if isinstance(exc, APIException):
+            exc = _AsProblem(exc)
+        if not isinstance(exc, Problem):
             raise exc
-        body = {"status": "error", "message": text, "code": status, "errors": []}
-        return Response(body, status=status, headers=headers)
+        answer = entry.refusal(exc)
+        return Response(answer.body, status=answer.status, headers=dict(answer.headers))
 
 
 class ConfigView(AlertaDoor):
@@ -92,12 +98,8 @@ class ReceiveView(AlertaDoor):
     def post(self, request: Request) -> Response:
         holder, now = self.sender(request), timezone.now()
         signal = alerta.parse(self.body(request), now)
-        with inside(holder) as tenant:
-            alert = external.accept([signal], now).get(signal.fingerprint)
-            if alert is None:
-                return Response({"status": "ok", "message": "nothing of it is open"}, status=202)
-            shown = _shown(Alert.objects.filter(pk=alert.pk), tenant)[0]
-        return Response({"status": "ok", "id": shown["id"], "alert": shown}, status=201)
+        (answer,) = entry.take_alertas(holder.schema_name, [signal], now)
+        return Response(answer.body, status=answer.status, headers=dict(answer.headers))
 
 
 class AlertView(AlertaDoor):

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from accounts import keys
+from accounts.models import Key
 from tests.alerts.receivers import Receiver, Resolver
 
 
@@ -29,3 +31,15 @@ def resolver(monkeypatch: pytest.MonkeyPatch) -> Resolver:
     found = Resolver(socket.getaddrinfo)
     monkeypatch.setattr(socket, "getaddrinfo", found)
     return found
+
+
+@pytest.fixture
+def admin(acme: Any) -> str:
+    """A key that may everything."""
+    return keys.issue(acme, Key.Scope.ADMIN)[1]
+
+
+@pytest.fixture
+def ingest(acme: Any) -> str:
+    """A key that sends."""
+    return keys.issue(acme, Key.Scope.INGEST)[1]

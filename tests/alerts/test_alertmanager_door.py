@@ -21,11 +21,6 @@ from sentinel_site.kit.tenancy import current_schema, in_schema
 from tests.alerts.builders import MINUTE, make_server
 
 
-@pytest.fixture
-def ingest(acme) -> str:
-    return keys.issue(acme, Key.Scope.INGEST)[1]
-
-
 def post(key: str, given: Any, path: str = "api/v2/alerts", **headers: str) -> Any:
     headers.setdefault("Authorization", f"Bearer {key}")
     body = given if isinstance(given, bytes) else json.dumps(given)

@@ -1,0 +1,130 @@
+"""What a request at these doors does, whatever server speaks HTTP: find the key, parse, accept.
+
+The DRF views call these, and so does the smaller handler beside Django.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs
+
+from accounts import keys
+from accounts.keys import KeyHolder
+from accounts.models import Key, Tenant
+from alerts import external
+from alerts.doors import alerta
+from alerts.external import Signal, TooManyOpen
+from alerts.models import Alert
+from sentinel_site.kit.problems import NotAuthenticated, Problem, TooLarge
+from sentinel_site.kit.tenancy import in_schema, tenant_link
+
+MAX_BODY = 16 * 2**20
+
+
+class NotJson(Problem):
+    status, code, title = 400, "not-json", "The body is not JSON"
+
+
+class ServersKey(Problem):
+    status, code, title = 403, "servers-key", "A server's own key speaks for that server alone"
+
+
+class Answer(NamedTuple):
+    """What is answered, as JSON."""
+
+    status: int
+    body: dict[str, Any]
+    headers: Mapping[str, str] = {}
+
+    def to_json(self) -> bytes:
+        return json.dumps(self.body, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+Find = Callable[..., KeyHolder]
+
+
+def holder(
+    headers: Mapping[str, str], query: str, *scopes: str, find: Find = keys.find
+) -> KeyHolder:
+    """Whose key a request brings; header names are in lower case.
+
+    Raises NotAuthenticated, UnknownKey, WrongScope, ServersKey.
+    """
+    found = find(_key_in(headers, query), *scopes)
+    if found.agent_id is not None:
+        raise ServersKey("Use a key of the organization; Settings, Keys makes one.")
+    return found
+
+
+def sender(headers: Mapping[str, str], query: str, find: Find = keys.find) -> KeyHolder:
+    """Who may send alerts; raises as `holder` does."""
+    return holder(headers, query, Key.Scope.INGEST, Key.Scope.ADMIN, find=find)
+
+
+def parsed(body: bytes) -> Any:
+    """Raises NotJson, TooLarge."""
+    if len(body) > MAX_BODY:
+        raise TooLarge(f"At most {MAX_BODY // 2**20} MiB.")
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise NotJson(f"It must be one JSON value in UTF-8: {error}") from error
+
+
+def take_alertas(schema: str, signals: Sequence[Signal], now: datetime) -> list[Answer]:
+    """Store these alerts of one organization and answer each as Alerta does; 201 means committed.
+
+    They are taken together; if that is refused, one by one, so that one sinks no other.
+    """
+    try:
+        with in_schema(schema):
+            tenant = Tenant.objects.get(schema_name=schema)
+            found = external.accept(signals, now)
+            return [_taken(found.get(one.fingerprint), tenant) for one in signals]
+    except TooManyOpen as refused:
+        if len(signals) == 1:
+            return [refusal(refused)]
+        return [answer for one in signals for answer in take_alertas(schema, [one], now)]
+
+
+def refusal(problem: Problem) -> Answer:
+    """A problem in Alerta's form, as its clients show it."""
+    body = {
+        "status": "error",
+        "message": problem.detail or problem.title,
+        "code": problem.status,
+        "errors": [],
+    }
+    return Answer(problem.status, body, problem.headers)
+
+
+def _taken(alert: Alert | None, tenant: Tenant) -> Answer:
+    if alert is None:
+        return Answer(202, {"status": "ok", "message": "nothing of it is open"})
+    shown = alerta.document(alert, tenant_link(tenant, "alerts:incident", alert.incident_id))
+    return Answer(201, {"status": "ok", "id": shown["id"], "alert": shown})
+
+
+def _key_in(headers: Mapping[str, str], query: str) -> str:
+    """`Bearer`, Alerta's `Key`, the password of `Basic`, `X-API-Key` or `?api-key=`."""
+    scheme, _, text = headers.get("authorization", "").partition(" ")
+    if scheme.lower() in ("bearer", "key") and text.strip():
+        return text.strip()
+    if scheme.lower() == "basic":
+        return _password(text.strip())
+    found = headers.get("x-api-key") or parse_qs(query).get("api-key", [""])[0]
+    if not found:
+        raise NotAuthenticated("Send a key of your organization: “Authorization: Bearer snt_…”.")
+    return found
+
+
+def _password(text: str) -> str:
+    try:
+        return base64.b64decode(text, validate=True).decode().partition(":")[2]
+    except (binascii.Error, UnicodeDecodeError) as error:
+        raise NotAuthenticated("Basic authentication takes the key as its password.") from error

@@ -1,0 +1,151 @@
+"""What Alerta's clients ask and do: queries, counts, history, acknowledge, close."""
+
+from __future__ import annotations
+
+import pytest
+
+from accounts.models import AuditEntry
+from alerts.models import Incident
+from clouds.models import CloudGroup
+from tests.alerts.alertas import ask, send
+from tests.alerts.builders import NOON, make_rule, make_server
+from tests.alerts.test_breaches import read
+
+
+@pytest.fixture
+def three(ingest) -> None:
+    """A critical one on web01, a warning on web02 of Development, and one that is over."""
+    send(ingest, severity="critical", environment="Production", service=["Web"], tags=["a"])
+    send(ingest, resource="web02", event="DiskFull", severity="warning", environment="Development")
+    send(ingest, resource="db01", event="Slow", severity="major")
+    send(ingest, resource="db01", event="Slow", severity="normal")
+
+
+@pytest.mark.parametrize(
+    ("query", "events"),
+    [
+        ("", {"NodeDown", "DiskFull", "Slow"}),
+        ("status=open", {"NodeDown", "DiskFull"}),
+        ("status=closed", {"Slow"}),
+        ("status=!closed", {"NodeDown", "DiskFull"}),
+        ("severity=critical", {"NodeDown"}),
+        ("severity=critical&severity=warning", {"NodeDown", "DiskFull"}),
+        ("severity=normal", {"Slow"}),
+        ("resource=web01", {"NodeDown"}),
+        ("resource=~web", {"NodeDown", "DiskFull"}),
+        ("resource=!~web", {"Slow"}),
+        ("environment=Development", {"DiskFull"}),
+        ("service=Web", {"NodeDown"}),
+        ("tag=a", {"NodeDown"}),
+        ("event=DiskFull", {"DiskFull"}),
+        ("q=severity:critical", {"NodeDown"}),
+        ("q=severity:critical OR event:Slow", {"NodeDown", "Slow"}),
+        ("q=resource:web* AND NOT event:DiskFull", {"NodeDown"}),
+        ('q=environment:"Development"', {"DiskFull"}),
+        ("q=(status:open) resource:(web01 OR web02)", {"NodeDown", "DiskFull"}),
+        ("q=DiskFull", {"DiskFull"}),
+        ("from-date=2020-01-01T00:00:00.000Z&status=closed", {"Slow"}),
+        ("to-date=2020-01-01T00:00:00.000Z", set()),
+    ],
+)
+def test_alerts_are_found(admin, three, query, events):
+    answer = ask(admin, "GET", f"/alerts?{query}")
+    assert answer.status_code == 200, answer.content
+    found = answer.json()
+    assert {one["event"] for one in found["alerts"]} == events
+    assert found["total"] == len(events) == sum(found["severityCounts"].values())
+    counts = ask(admin, "GET", f"/alerts/count?{query}").json()
+    assert counts["total"] == len(events) == sum(counts["statusCounts"].values())
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "colour=red",
+        "page=0",
+        "page-size=many",
+        "from-date=today",
+        "q=severity:",
+        "q=" + "(" * 200,
+        "q=a~0.5",
+        "q=value:[1 TO 2]",
+        "q=colour:red",
+        "q=" + "x" * 2000,
+        "q=" + " ".join("(" for _ in range(40)) + "a" + ")" * 40,
+    ],
+)
+def test_what_cannot_be_searched_for_is_said(admin, query):
+    answer = ask(admin, "GET", f"/alerts?{query}")
+    assert (answer.status_code, answer.json()["status"]) == (400, "error"), answer.content
+    assert answer.json()["message"]
+
+
+def test_pages_go_on(admin, three):
+    first = ask(admin, "GET", "/alerts?page-size=2").json()
+    second = ask(admin, "GET", "/alerts?page-size=2&page=2").json()
+    assert (len(first["alerts"]), len(second["alerts"])) == (2, 1)
+    assert (first["more"], second["more"], first["pages"]) == (True, False, 2)
+
+
+def test_listing_takes_the_same_queries_for_any_number(
+    admin, ingest, django_assert_max_num_queries
+):
+    for number in range(20):
+        send(ingest, event=f"e{number}", severity="major")
+    with django_assert_max_num_queries(6):
+        assert len(ask(admin, "GET", "/alerts").json()["alerts"]) == 20
+
+
+def test_alerts_of_own_rules_are_shown_in_alertas_words(acme, admin):
+    group = CloudGroup.objects.create(name="dc1")
+    server = make_server("nova-1", group=group)
+    read(make_rule("Busy"), server, 90, NOON)
+    (shown,) = ask(admin, "GET", "/alerts").json()["alerts"]
+    assert (shown["resource"], shown["event"], shown["environment"], shown["severity"]) == (
+        "nova-1",
+        "Busy",
+        "dc1",
+        "warning",
+    )
+    assert ask(admin, "GET", "/alerts?severity=warning&environment=dc1").json()["total"] == 1
+
+
+def test_to_acknowledge_takes_the_incident(admin, ingest):
+    number = send(ingest, severity="major").json()["id"]
+    action = f"/alert/{number[:8]}/action"
+    assert ask(admin, "PUT", action, {"action": "ack", "text": "mine"}).status_code == 200
+    assert Incident.objects.get().acknowledged_at is not None
+    assert ask(admin, "GET", f"/alert/{number}").json()["alert"]["status"] == "ack"
+    assert ask(admin, "PUT", action, {"action": "ack"}).status_code == 409
+    assert AuditEntry.objects.filter(verb="alert.ack").count() == 1
+
+
+def test_to_close_ends_it_and_the_next_opens_it_again(admin, ingest):
+    number = send(ingest, severity="major").json()["id"]
+    assert ask(admin, "PUT", f"/alert/{number}/action", {"action": "close"}).status_code == 200
+    assert Incident.objects.get().resolved_at is not None
+    assert ask(admin, "PUT", f"/alert/{number}/action", {"action": "close"}).status_code == 409
+    assert send(ingest, severity="major").json()["alert"]["status"] == "open"
+
+
+@pytest.mark.parametrize("given", [{}, {"action": "explode"}, [], {"action": None}])
+def test_unknown_actions_are_refused(admin, ingest, given):
+    number = send(ingest, severity="major").json()["id"]
+    assert ask(admin, "PUT", f"/alert/{number}/action", given).status_code == 400
+
+
+@pytest.mark.parametrize("number", ["0", "zzzzzzzz", "ffffffff", "00000001-wrong", "%00"])
+def test_alerts_that_are_not_there_are_not_found(admin, three, number):
+    answer = ask(admin, "GET", f"/alert/{number}")
+    assert (answer.status_code, answer.json()["status"]) == (404, "error")
+
+
+def test_history_tells_what_happened(admin, three):
+    lines = ask(admin, "GET", "/alerts/history").json()["history"]
+    assert [line["type"] for line in lines if line["event"] == "Slow"] == ["resolved", "opened"]
+
+
+def test_parts_of_alerta_that_are_not_here_say_so(admin):
+    answer = ask(admin, "GET", "/blackouts")
+    assert (answer.status_code, answer.json()["status"]) == (404, "error")
+    assert "send" in answer.json()["message"]
