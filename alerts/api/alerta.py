@@ -35,22 +35,15 @@ class NotAnAction(Problem):
     status, code, title = 400, "not-an-action", "This action is not known here"
 
 
-class _AsProblem(Problem):
-    """What DRF itself refuses: a method that a path does not have."""
-
-    def __init__(self, error: APIException) -> None:
-        super().__init__(str(error.detail))
-        self.status = error.status_code
-
-
 class AlertaDoor(ForeignDoor):
     def handle_exception(self, exc: Exception) -> Response:
         """Alerta's form of an error."""
-        if isinstance(exc, APIException):
-            exc = _AsProblem(exc)
-        if not isinstance(exc, Problem):
+        if isinstance(exc, Problem):
+            answer = entry.refusal(exc)
+        elif isinstance(exc, APIException):  # a method that the path does not have
+            answer = entry.alertas_error(exc.status_code, str(exc.detail), {})
+        else:
             raise exc
-        answer = entry.refusal(exc)
         return Response(answer.body, status=answer.status, headers=dict(answer.headers))
 
 

@@ -34,6 +34,11 @@ class ServersKey(Problem):
     status, code, title = 403, "servers-key", "A server's own key speaks for that server alone"
 
 
+class Busy(Problem):
+    status, code, title = 503, "busy", "Too many alerts are waiting to be stored"
+    headers = {"Retry-After": "5"}
+
+
 class Answer(NamedTuple):
     """What is answered, as JSON."""
 
@@ -94,13 +99,12 @@ def take_alertas(schema: str, signals: Sequence[Signal], now: datetime) -> list[
 
 def refusal(problem: Problem) -> Answer:
     """A problem in Alerta's form, as its clients show it."""
-    body = {
-        "status": "error",
-        "message": problem.detail or problem.title,
-        "code": problem.status,
-        "errors": [],
-    }
-    return Answer(problem.status, body, problem.headers)
+    return alertas_error(problem.status, problem.detail or problem.title, problem.headers)
+
+
+def alertas_error(status: int, message: str, headers: Mapping[str, str]) -> Answer:
+    body = {"status": "error", "message": message, "code": status, "errors": []}
+    return Answer(status, body, headers)
 
 
 def _taken(alert: Alert | None, tenant: Tenant) -> Answer:

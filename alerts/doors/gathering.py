@@ -16,9 +16,8 @@ from django.db import close_old_connections
 from django.utils import timezone
 
 from alerts.doors import entry
-from alerts.doors.entry import Answer
+from alerts.doors.entry import Answer, Busy
 from alerts.external import Signal
-from sentinel_site.kit.problems import Problem
 
 #: So many are taken in one transaction.
 BATCH = 256
@@ -26,11 +25,6 @@ BATCH = 256
 MOST_WAITING = 4096
 #: Batches of different organizations that are stored at the same time.
 AT_ONCE = 2
-
-
-class Busy(Problem):
-    status, code, title = 503, "busy", "Too many alerts are waiting to be stored"
-    headers = {"Retry-After": "5"}
 
 
 class Gathering:

@@ -100,7 +100,7 @@ PUBLIC = {
     "readyz": "",
     "api/schema/": "",
     "api/docs/": "",
-    "ping/": "by the secret in it",
+    "ping/": "whose check-in the secret in the path is",
     "api/v1/reports": "by key",
     "api/v1/enrol": "by token",
     "api/v1/servers/self": "by the key of that very server",
