@@ -82,6 +82,12 @@ class Tenant(TenantMixin):
     slug = models.CharField(max_length=48, unique=True, validators=[slug_validator])
     name = models.CharField(max_length=120)
     created_at = models.DateTimeField(default=timezone.now)
+    evaluated_at = models.DateTimeField(
+        null=True, editable=False, help_text="The last slot at which its rules were judged."
+    )
+    evaluated_in = models.DurationField(
+        null=True, editable=False, help_text="From that slot to when what it found was stored."
+    )
     timer_at = models.DateTimeField(
         null=True,
         blank=True,

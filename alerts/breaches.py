@@ -11,26 +11,28 @@ import functools
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import numpy as np
 from django.db.models import DateTimeField, ExpressionWrapper, F, Min
+from django.db.models.functions import Coalesce
 
-from alerts import incidents, sentences
-from alerts.judging import Decision, Judged, State, Terms, judge_next, past_the_mildest
-from alerts.models import Alert, Pending, Rule, Severity
+from alerts import incidents, sentences, traces
+from alerts.judging import Decision, Judged, State, judge_next, past_the_mildest
+from alerts.models import Alert, Judgement, Pending, Rule, Severity
 from alerts.sentences import Measured, Seen
 from alerts.sheets import Reading, Sheet
-from alerts.thresholds import Limits
 from alerts.wording import number, span
 from clouds import services
 from clouds.models import Server
 from sentinel_site.kit.tenancy import connection
 
 GONE = timedelta(minutes=15)
+#: The same for rules by which missing data leaves alerts as they are: nothing waits for ever.
+KEPT = timedelta(days=1)
 #: The measurement in which agents tell of services.
 SERVICES = "service"
 
@@ -39,14 +41,6 @@ def fingerprint(rule: Rule, server: int, tags: Mapping[str, str]) -> str:
     """Rule, server and tags as one short text; it names a series of alerts."""
     text = json.dumps([rule.pk, server, sorted(tags.items())], separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:40]
-
-
-def limits_of(rule: Rule) -> Limits:
-    return Limits(rule.comparison, rule.thresholds, rule.recovery)
-
-
-def terms_of(rule: Rule) -> Terms:
-    return Terms(limits_of(rule), rule.hold)
 
 
 class _Open(NamedTuple):
@@ -59,6 +53,7 @@ class _Open(NamedTuple):
     service: str
     severity: str
     breached_at: datetime
+    held: int
 
 
 class _Waiting(NamedTuple):
@@ -79,8 +74,7 @@ class _Standing:
     servers: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
 
     @classmethod
-    def of(cls, rules: Iterable[Rule]) -> _Standing:
-        keys = [rule.pk for rule in rules]
+    def of(cls, keys: Collection[int]) -> _Standing:
         alerts = Alert.objects.filter(rule__in=keys, resolved_at=None, server__isnull=False)
         pending = Pending.objects.filter(rule__in=keys)
         standing = cls(
@@ -102,7 +96,9 @@ class _Standing:
         )
 
 
-_OPEN = ("pk", "fingerprint", "rule_id", "server_id", "service", "severity", "breached_at")
+_OPEN = (
+    "pk", "fingerprint", "rule_id", "server_id", "service", "severity", "breached_at", "count",
+)  # fmt: skip
 _WAITING = ("pk", "fingerprint", "rule_id", "server_id", "since", "recovering")
 
 
@@ -127,22 +123,23 @@ class _Changes:
     opens: list[_Case] = field(default_factory=list)
     turns: dict[int, _Case] = field(default_factory=dict)  # by alert
     recovers: dict[int, _Case] = field(default_factory=dict)  # by alert
+    kept: list[_Case] = field(default_factory=list)
 
 
-def settle(sheets: Mapping[Rule, Sheet], at: datetime) -> None:
+def settle(sheets: Sequence[Sheet], at: datetime) -> None:
     """Open, count, raise, lower and resolve what these numbers mean at this slot.
 
     A series without a number stays as it is, for no data is not good news; after GONE it is taken
     for removed, unless its whole server is silent, in maintenance or in blackout. A service that
     its agent was told to watch no more is done with at once. Call it in a transaction.
     """
-    standing = _Standing.of(sheets)
+    standing = _Standing.of({sheet.rule.pk for sheet in sheets})
     given_up = functools.cache(functools.partial(services.given_up, at))
     changes = _Changes()
     seen: set[str] = set()
-    for rule, sheet in sheets.items():
-        terms = terms_of(rule)
-        for place in _worth_a_look(sheet, terms, standing.servers.get(rule.pk)):
+    for sheet in sheets:
+        rule, terms = sheet.rule, sheet.terms
+        for place in _worth_a_look(sheet, standing.servers.get(rule.pk)):
             reading = sheet.reading(place)
             name = fingerprint(rule, reading.server, reading.tags)
             judged = judge_next(terms, standing.state(name), reading.value, at, reading.taken_at)
@@ -158,9 +155,9 @@ def settle(sheets: Mapping[Rule, Sheet], at: datetime) -> None:
     _end_what_is_gone(sheets, standing, seen, given_up, at)
 
 
-def _worth_a_look(sheet: Sheet, terms: Terms, standing: set[int] | None) -> list[int]:
+def _worth_a_look(sheet: Sheet, standing: set[int] | None) -> list[int]:
     """The places of numbers past a limit, and of servers on which the rule held before."""
-    chosen = past_the_mildest(terms.limits, sheet.values)
+    chosen = past_the_mildest(sheet.terms.limits, sheet.values)
     if standing:
         chosen |= np.isin(sheet.servers, np.fromiter(standing, np.int64, len(standing)))
     places: list[int] = np.flatnonzero(chosen).tolist()
@@ -185,6 +182,9 @@ def _note(changes: _Changes, case: _Case, standing: _Standing) -> None:
         changes.ended.append(waiting.pk)
     elif waiting is not None and waiting.recovering != state.recovering:
         changes.recovering.append((waiting.pk, state.recovering))
+    began = waiting is None or waiting.recovering is None
+    if traces.is_kept(decision, alert.held + 1 if alert else 0, began):
+        changes.kept.append(case)
     if decision is Decision.OPENS:
         changes.opens.append(case)
     elif alert is not None and breach is not None:
@@ -214,6 +214,21 @@ def _write(changes: _Changes, at: datetime) -> None:
         incidents.note_severity(alerts[pk], Severity(breach.severity), at, said)
     if changes.held:
         _count(changes.held, at)
+    Judgement.objects.bulk_create(
+        [
+            Judgement(
+                rule=case.rule,
+                version=case.rule.version,
+                fingerprint=case.name,
+                at=at,
+                value=case.reading.value,
+                limit=case.judged.breach.limit if case.judged.breach else None,
+                decision=case.judged.decision,
+            )
+            for case in changes.kept
+        ],
+        batch_size=2000,
+    )
     Pending.objects.bulk_create(changes.begun, ignore_conflicts=True, batch_size=2000)
     if changes.ended:
         Pending.objects.filter(pk__in=changes.ended).delete()
@@ -258,14 +273,14 @@ def _found(case: _Case, hosts: Mapping[int, str], at: datetime) -> incidents.Fou
 
 
 def _end_what_is_gone(
-    sheets: Mapping[Rule, Sheet],
+    sheets: Sequence[Sheet],
     standing: _Standing,
     seen: set[str],
     given_up: Callable[[], set[tuple[int, str]]],
     at: datetime,
 ) -> None:
     """Alerts and waits of series that had no number this time."""
-    rules = {rule.pk: rule for rule in sheets}
+    rules = {sheet.rule.pk: sheet.rule for sheet in sheets}
     ends: dict[int, str] = {}
     old = []
     for alert in standing.open.values():
@@ -274,7 +289,7 @@ def _end_what_is_gone(
         of_service = rules[alert.rule].measurement == SERVICES
         if of_service and (alert.server, alert.service) in given_up():
             ends[alert.pk] = "The agent of {host} does not watch {service} any more."
-        elif at - alert.breached_at > GONE:
+        elif at - alert.breached_at > gone_after(rules[alert.rule]):
             old.append(alert)
     if old:
         up = set(
@@ -282,8 +297,11 @@ def _end_what_is_gone(
                 pk__in={alert.server for alert in old}, status=Server.Status.UP
             ).values_list("pk", flat=True)
         )
-        gone = f"Nothing was measured for {span(GONE)}."
-        ends |= {alert.pk: gone for alert in old if alert.server in up}
+        ends |= {
+            alert.pk: f"Nothing was measured for {span(gone_after(rules[alert.rule]))}."
+            for alert in old
+            if alert.server in up
+        }
     if ends:
         alerts = _loaded(ends)
         incidents.recover_all(
@@ -309,10 +327,22 @@ def _end_what_is_gone(
         Pending.objects.filter(pk__in=passed).delete()
 
 
+def gone_after(rule: Rule) -> timedelta:
+    """After which time a series without numbers is taken for removed."""
+    return GONE if rule.no_data == Rule.NoData.IGNORE else KEPT
+
+
 def next_to_hold(at: datetime) -> datetime | None:
-    """When the next breach that has begun will have lasted as long as its rule demands."""
+    """When the next breach or recovery that has begun will have lasted as long as its rule asks."""
     waiting = Pending.objects.filter(rule__enabled=True).annotate(
-        holds_at=ExpressionWrapper(F("since") + F("rule__hold"), output_field=DateTimeField())
+        holds_at=ExpressionWrapper(
+            Coalesce(
+                F("recovering") + F("rule__recovery_hold"),
+                F("since") + F("rule__hold"),
+                output_field=DateTimeField(),
+            ),
+            output_field=DateTimeField(),
+        )
     )
     found: datetime | None = waiting.filter(holds_at__gt=at).aggregate(first=Min("holds_at"))[
         "first"
@@ -336,9 +366,9 @@ def _seen(reading: Reading, host: str, since: datetime | None = None) -> Seen:
 
 
 def _recovered(case: _Case, alert: Alert, at: datetime) -> str:
-    return case.reading.recovered or sentences.over(
-        Measured.by(case.rule), _seen(case.reading, alert.host), at
-    )
+    if case.reading.recovered:
+        return case.reading.recovered.replace("{host}", alert.host)
+    return sentences.over(Measured.by(case.rule), _seen(case.reading, alert.host), at)
 
 
 def _explain(
@@ -347,15 +377,25 @@ def _explain(
     """The reading in words; those that count or wait name a limit where it is worth it."""
     if not reading.explained:
         return sentences.holds(Measured.by(rule), _seen(reading, host, since), limit, at)
-    if rule.kind == Rule.Kind.SILENCE or limit == 1:
-        return reading.explained
-    return f"{reading.explained} (limit {number(limit, reading.unit)})"
+    said = reading.explained.replace("{host}", host)
+    if rule.kind in _NAMES_NO_LIMIT or reading.title or limit == 1:
+        return said
+    return f"{said} (limit {number(limit, reading.unit)})"
+
+
+_NAMES_NO_LIMIT = (Rule.Kind.SILENCE, Rule.Kind.FORECAST)
 
 
 def _title(rule: Rule, reading: Reading) -> str:
     """What the incident is called: a service's by its state, others as their rule is."""
-    said = sentences.title(Measured.by(rule), reading.service) if not reading.explained else ""
-    return said or rule.name
+    if reading.explained:
+        return reading.title or rule.name
+    return sentences.title(Measured.by(rule), reading.service) or rule.name
+
+
+def forget(at: datetime) -> None:
+    """Drop what alerts of long ago were judged by."""
+    Judgement.objects.filter(at__lt=at - traces.KEPT).delete()
 
 
 def resolve_orphans(at: datetime) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from accounts.models import User
 from alerts.models import NotificationChannel, Rule
+from alerts.rules import keep_version
 
 MINUTE = timedelta(minutes=1)
 
@@ -105,8 +106,13 @@ RULES: tuple[dict[str, Any], ...] = (
 
 def install(owner: User | None) -> None:
     """Put the default rules and an e-mail channel to the owner into the current schema."""
-    for rule in RULES:
-        Rule.objects.get_or_create(name=rule["name"], defaults=rule)
+    for terms in RULES:
+        rule = Rule(**terms)
+        if Rule.objects.filter(name=rule.name, group=None, server=None).exists():
+            continue
+        rule.full_clean()
+        rule.save()
+        keep_version(rule, rule.changed_at, None)
     if owner is not None:
         NotificationChannel.objects.get_or_create(
             name=f"E-mail to {owner}", defaults={"kind": "email", "config": {"to": owner.email}}

@@ -8,6 +8,7 @@ import structlog
 from celery import current_app
 from django.conf import settings
 from django.db import transaction
+from django.utils import timezone
 from kombu.exceptions import OperationalError
 
 from accounts import timers
@@ -22,6 +23,7 @@ from alerts import (
     external,
     fleet,
     incidents,
+    rhythm,
 )
 from alerts.models import Rule
 from clouds import suppression
@@ -44,10 +46,16 @@ def evaluate(at: datetime) -> None:
         suppression.expire(at)
         watched = fleet.read(tenant.pk, at)
         scopes = fleet.scopes(Rule.objects.all(), watched)
-        in_force = {rule: mask for rule, mask in scopes.items() if rule.enabled}
+        due = {
+            rule: mask
+            for rule, mask in scopes.items()
+            if rule.enabled and rhythm.is_due(rule, tenant.evaluated_at, at)
+        }
         breaches.resolve_orphans(at)
+        if rhythm.turned(timedelta(days=1), tenant.evaluated_at, at):
+            breaches.forget(at)
         breaches.settle(
-            chronos.sheets(tenant, in_force, watched) | aeolus.sheets(tenant, in_force, watched),
+            chronos.sheets(tenant, due, watched) + aeolus.sheets(tenant, due, watched),
             at,
         )
         external.expire(at)
@@ -66,7 +74,8 @@ def evaluate(at: datetime) -> None:
             incidents.next_change(at),
         ]
         following = min((one for one in times if one), default=None)
-        timers.settle(tenant.schema_name, at + CLAIM, following)
+        took = max(timezone.now() - at, timedelta())
+        timers.settle(tenant.schema_name, at + CLAIM, following, at, took)
     if dispatch.has_due(at):
         dispatch.hand_over(tenant.schema_name)
     if following is not None and at < following < at + settings.TICK:

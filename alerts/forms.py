@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
 from typing import Any
 
 from django import forms
 
 from agent_client.wire import LEVELS
-from alerts import notifiers
+from alerts import notifiers, selectors
 from alerts.models import NotificationChannel, Route, Rule, Severity
-from alerts.wording import span
-
-_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(min|sec|s|m|h|d)?\s*")
-_UNITS = {"": 1, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+from alerts.wording import BadSpan, read_span, span, span_exactly
 
 
 class SpanField(forms.CharField):
@@ -24,40 +20,59 @@ class SpanField(forms.CharField):
         text = super().to_python(value)
         if not text:
             return timedelta()
-        parts = list(_PART.finditer(text.lower()))
-        if not parts or "".join(part[0] for part in parts) != text.lower():
-            raise forms.ValidationError("Write a span like 20 s, 5 min or 1 h.")
         try:
-            return timedelta(seconds=sum(float(part[1]) * _UNITS[part[2] or ""] for part in parts))
-        except OverflowError:
-            raise forms.ValidationError("That is longer than anything lasts.") from None
+            return read_span(text)
+        except BadSpan as error:
+            raise forms.ValidationError(str(error)) from error
 
     def prepare_value(self, value: Any) -> Any:
         return span(value) if isinstance(value, timedelta) else value
 
 
-class TagsField(forms.CharField):
-    """Tags as `name=value`, separated by commas."""
+class LimitField(forms.CharField):
+    """A number, or where limits are times a span as `6 h`; a bare number is seconds then."""
 
     def to_python(self, value: Any) -> Any:
         text = super().to_python(value)
-        pairs = [part.partition("=") for part in (text or "").split(",") if part.strip()]
-        if not all(name.strip() and equals for name, equals, _ in pairs):
-            raise forms.ValidationError("Write tags as mount=/var, fstype=ext4.")
-        return {name.strip(): tag.strip() for name, _, tag in pairs}
+        if not text:
+            return None
+        try:
+            return float(text.replace(",", "."))
+        except ValueError:
+            pass
+        try:
+            return read_span(text).total_seconds()
+        except BadSpan:
+            raise forms.ValidationError("Give a number, or a span like 6 h.") from None
 
     def prepare_value(self, value: Any) -> Any:
-        if isinstance(value, dict):
-            return ", ".join(f"{name}={tag}" for name, tag in value.items())
-        return value
+        return f"{value:.15g}" if isinstance(value, float | int) else value
+
+
+class TagsField(forms.CharField):
+    """Tags as people write selectors."""
+
+    def to_python(self, value: Any) -> Any:
+        try:
+            return selectors.parse(super().to_python(value) or "")
+        except selectors.BadSelector as error:
+            raise forms.ValidationError(str(error)) from error
+
+    def prepare_value(self, value: Any) -> Any:
+        return selectors.write(value) if isinstance(value, dict) else value
 
 
 class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
     """A rule; its limits are one number per severity, at least one of them."""
 
-    tags = TagsField(required=False, help_text="mount=/var")
+    tags = TagsField(required=False, help_text="mount=/var, fstype!=tmpfs|overlay")
     window = SpanField(label="Over")
     hold = SpanField(label="For at least", required=False)
+    recovery = LimitField(required=False)
+    recovery_hold = SpanField(label="Over for at least", required=False)
+    history = SpanField(label="Known for at least", required=False)
+    no_data = forms.ChoiceField(choices=Rule.NoData.choices, required=False, label="Missing data …")
+    aggregation = forms.ChoiceField(choices=Rule.Aggregation.choices, required=False)
     level = forms.ChoiceField(
         choices=[("", "Any level"), *((name, name.capitalize()) for name in LEVELS)],
         required=False,
@@ -75,12 +90,18 @@ class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
             "tags",
             "aggregation",
             "words",
+            "pattern",
             "level",
             "service",
             "window",
             "comparison",
             "recovery",
             "hold",
+            "recovery_hold",
+            "no_data",
+            "target",
+            "guard",
+            "history",
             "group",
             "server",
             "advice",
@@ -97,17 +118,26 @@ class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for severity in Severity:
-            self.fields[severity.value] = forms.FloatField(
+            self.fields[severity.value] = LimitField(
                 label=severity.label,
                 required=False,
-                initial=self.instance.thresholds.get(severity.value),
+                initial=self._limit(self.instance.thresholds.get(severity.value)),
             )
+        self.initial["recovery"] = self._limit(self.instance.recovery)
+
+    def _limit(self, value: float | None) -> float | str | None:
+        """A limit of time as a span."""
+        if value is None or not self.instance.counts_time or value < 1:
+            return value
+        return span_exactly(timedelta(seconds=value))
 
     def severity_fields(self) -> list[forms.BoundField]:
         return [self[severity.value] for severity in Severity]
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or {}
+        for name in ("no_data", "aggregation"):  # what is not shown stays as it is
+            cleaned[name] = cleaned.get(name) or getattr(self.instance, name)
         self.instance.thresholds = {
             severity.value: cleaned[severity.value]
             for severity in Severity

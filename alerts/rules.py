@@ -2,36 +2,73 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from django.db import transaction
 
 from accounts.access import Access, audit
 from accounts.timers import wake
-from alerts import incidents, notifiers
-from alerts.models import Alert, NotificationChannel, Pending, Rule
+from alerts import incidents, notifiers, rulefiles
+from alerts.models import Alert, NotificationChannel, Pending, Remembered, Rule, RuleVersion
+from alerts.rulefiles import Change
 
-_LOOKS_AT = ("kind", "measurement", "field", "tags", "words", "level", "service", "group", "server")
+_LOOKS_AT = (
+    "kind", "measurement", "field", "tags", "words", "pattern", "level", "service", "group",
+    "server", "aggregation",
+)  # fmt: skip
 
 
 @transaction.atomic
 def save_rule(access: Access, rule: Rule, at: datetime) -> Rule:
-    """Store a validated rule. What was pending under its old terms begins anew.
+    """Store a validated rule as its next version. What waited under the old terms begins anew.
 
     Alerts end when it looks at something else: what they are of is not judged any more.
     """
-    before = Rule.objects.filter(pk=rule.pk).values(*_LOOKS_AT).first()
+    before = Rule.objects.select_for_update().filter(pk=rule.pk).values("version", *_LOOKS_AT)
+    old = before.first()
     verb = "rule.changed" if rule.pk else "rule.added"
     rule.changed_at = at
+    rule.version = old["version"] + 1 if old else 1
     rule.save()
+    keep_version(rule, at, access.user.pk if access.user else None)
     Pending.objects.filter(rule=rule).delete()
-    if before and before != Rule.objects.values(*_LOOKS_AT).get(pk=rule.pk):
+    if old and {**old, "version": 0} != {
+        **Rule.objects.values("version", *_LOOKS_AT).get(pk=rule.pk),
+        "version": 0,
+    }:
+        Remembered.objects.filter(rule=rule).delete()
+        Rule.objects.filter(pk=rule.pk).update(learned_at=None)
         left = Alert.objects.filter(rule=rule, resolved_at=None)
         text = "Its rule looks at something else now."
         incidents.recover_all([incidents.Recovered(alert, None, text) for alert in left], at)
-    audit(access, verb, rule)
+    audit(access, verb, rule, version=rule.version)
     wake(access.tenant.schema_name, at)
     return rule
+
+
+def keep_version(rule: Rule, at: datetime, by: int | None) -> None:
+    """Write down the rule as it is now."""
+    RuleVersion.objects.create(
+        rule=rule, name=rule.name, number=rule.version, at=at, by=by, body=rulefiles.body(rule)
+    )
+
+
+@transaction.atomic
+def apply_rules(
+    access: Access, wanted: Iterable[Rule], at: datetime, prune: bool = False
+) -> list[Change]:
+    """Make the rules as wanted, all or nothing, and say what that changed; again, it is nothing.
+
+    With `prune` the rules that are not among them go.
+    """
+    found = rulefiles.diff(wanted, prune)
+    for change in found:
+        if change.verb == "remove":
+            delete_rule(access, change.rule, at)
+        else:
+            save_rule(access, change.rule, at)
+    return found
 
 
 @transaction.atomic

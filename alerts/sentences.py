@@ -90,6 +90,21 @@ OF_METRICS: Mapping[tuple[str, str], Sentence] = {
     ),
 }
 
+#: What a service rule counts, by how it takes it.
+OF_SERVICES: Mapping[str, Sentence] = {
+    "down": _DOWN,
+    "flapping": Sentence(
+        "{service} on {host} went down or up {value} times within {window}{project}",
+        "{service} on {host} went down or up only {value} times within {window}{project}",
+        "{service} goes down and up",
+    ),
+    "restarts": Sentence(
+        "{service} on {host} was restarted {value} times within {window}{project}",
+        "{service} on {host} was restarted only {value} times within {window}{project}",
+        "{service} restarts again and again",
+    ),
+}
+
 OF_ANY = Sentence(
     "{what} on {host} is {value}{over} (limit {limit})", "{what} on {host} is {value} again"
 )
@@ -103,7 +118,16 @@ _OVER = {
     "sum": "in sum within",
     "count": "counted within",
     "rate": "a second within",
+    "delta": "from the first to the last value within",
+    "stddev": "as standard deviation within",
+    "changes": "changes within",
+    "p50": "as median of",
+    "p90": "as 90th percentile of",
+    "p95": "as 95th percentile of",
+    "p99": "as 99th percentile of",
 }
+#: What these give is not the thing itself, of which a sentence could tell how full it is.
+_DERIVED = ("count", "rate", "sum", "delta", "stddev", "changes")
 _DAY = timedelta(days=1)
 
 
@@ -134,7 +158,9 @@ class Measured:
     @property
     def sentence(self) -> Sentence:
         known = OF_METRICS.get((self.measurement, self.field))
-        if known is None or self.aggregation in ("count", "rate", "sum"):
+        if self.aggregation in OF_SERVICES:
+            return OF_SERVICES[self.aggregation]
+        if known is None or self.aggregation in _DERIVED:
             return OF_ANY
         ways = _STATES.get(self.field, (">", ">=") if self.field != "seconds_left" else ("<", "<="))
         return known if self.comparison in ways else OF_ANY
@@ -185,16 +211,57 @@ def _words(measured: Measured, seen: Seen, limit: float | None, at: datetime) ->
         "value": number(seen.value, seen.unit),
         "limit": f"at least {said}" if below else said,
         "over": _over(measured),
+        "window": span(measured.window),
         "since": f" since {clock(seen.since, at)}" if seen.since else "",
         "project": f" ({project})" if project else "",
     }
 
 
 def _what(measured: Measured, seen: Seen) -> str:
+    return what(measured.measurement, measured.field, seen.tags)
+
+
+def what(measurement: str, field: str, tags: Mapping[str, str]) -> str:
     """`backup seconds of s3`: the measurement by its name, and which one of several."""
-    name = f"{measured.measurement} {measured.field}"
-    which = " ".join(text for key, text in sorted(seen.tags.items()) if text)
-    return f"{name} of {which}" if which else name
+    which = " ".join(text for key, text in sorted(tags.items()) if text)
+    return f"{measurement} {field} of {which}" if which else f"{measurement} {field}"
+
+
+class ForecastLike(Protocol):
+    """What a forecast rule says of itself."""
+
+    measurement: str
+    field: str
+    target: float | None
+    window: timedelta
+
+
+def forecast(
+    rule: ForecastLike, tags: Mapping[str, str], level: float, left: float, unit: str
+) -> str:
+    """How long it takes; {host} stands for the server."""
+    name = _forecast_name(rule, tags)
+    target = number(rule.target or 0.0, unit)
+    if left <= 0:
+        return f"{name} on {{host}} has reached {target}"
+    when = span(timedelta(seconds=left))
+    return (
+        f"{name} on {{host}} reaches {target} in {when} at the rate of the last"
+        f" {span(rule.window)}; it is at {number(level, unit)}"
+    )
+
+
+def no_forecast(rule: ForecastLike, tags: Mapping[str, str], level: float, unit: str) -> str:
+    name = _forecast_name(rule, tags)
+    target = number(rule.target or 0.0, unit)
+    return f"{name} on {{host}} no longer runs towards {target}; it is at {number(level, unit)}."
+
+
+def _forecast_name(rule: ForecastLike, tags: Mapping[str, str]) -> str:
+    """A disk by its mount; others by what is measured."""
+    if rule.measurement == "disk" and tags.get("mount"):
+        return tags["mount"]
+    return what(rule.measurement, rule.field, tags)
 
 
 def _over(measured: Measured) -> str:

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from accounts.access import TenantRequest, fetch, permit
 from accounts.models import Role, User
-from alerts import delivery, evidence, incidents, notifiers, queries, rules
+from alerts import delivery, evidence, incidents, notifiers, previews, queries, rules
 from alerts.forms import ChannelForm, RuleForm
 from alerts.models import Incident, NotificationChannel, Rule, Severity
 from metrics import queries as metrics
@@ -140,6 +140,7 @@ def _rule_form(request: TenantRequest, rule: Rule) -> HttpResponse:
         "form": form,
         "rule": rule if rule.pk else None,
         "labels": metrics.labels(request.tenant.pk),
+        "spans": previews.SPANS,
     }
     return render(request, "alerts/rule_form.html", context, status=422 if form.errors else 200)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 
@@ -41,6 +42,44 @@ def span(length: timedelta) -> str:
         if amount
     ]
     return " ".join(parts[:2]) or "0 s"
+
+
+class BadSpan(ValueError):
+    """It is no span; the text says how to write one."""
+
+
+_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(min|sec|s|m|h|d)?\s*")
+_UNITS = {"": 1, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+
+
+def read_span(text: str) -> timedelta:
+    """`20 s`, `5 min`, `1 h 30 min`; a bare number is seconds. Raises BadSpan."""
+    parts = list(_PART.finditer(text.strip().lower()))
+    if not parts or "".join(part[0] for part in parts) != text.strip().lower():
+        raise BadSpan("Write a span like 20 s, 5 min or 1 h.")
+    try:
+        return timedelta(seconds=sum(float(part[1]) * _UNITS[part[2] or ""] for part in parts))
+    except OverflowError:
+        raise BadSpan("That is longer than anything lasts.") from None
+
+
+def span_exactly(length: timedelta) -> str:
+    """As `span`, with nothing left out: `read_span` gives the same length."""
+    whole, rest = divmod(length, timedelta(seconds=1))
+    seconds = int(whole)
+    parts = [
+        f"{amount} {name}"
+        for amount, name in (
+            (seconds // 86400, "d"),
+            (seconds % 86400 // 3600, "h"),
+            (seconds % 3600 // 60, "min"),
+        )
+        if amount
+    ]
+    last = seconds % 60 + rest / timedelta(seconds=1)
+    if last or not parts:
+        parts.append(f"{last:.6f}".rstrip("0").rstrip(".") + " s")
+    return " ".join(parts)
 
 
 def subject_of(measurement: str, field: str, tags: Mapping[str, str]) -> str:

@@ -6,7 +6,7 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -87,6 +87,8 @@ class Matcher:
     request_id: str = ""
     start: datetime | None = None
     end: datetime | None = None
+    #: Asked of each message that all else lets through; of `met` only.
+    test: Callable[[str], bool] | None = None
 
     @classmethod
     def parse(cls, text: str, **others: Any) -> Matcher:
@@ -259,16 +261,83 @@ def per_hour(
     ]
 
 
-def count_window(tenant_id: int, matcher: Matcher) -> dict[tuple[int, str], int]:
-    """How many events match, for each (server, service) that has any: what event rules ask."""
+@dataclass(frozen=True, slots=True)
+class Met:
+    """Events of one pattern on one server that match: how many, and the first of them."""
+
+    server_id: int
+    service: str
+    fingerprint: int
+    count: int
+    first_at: datetime
+    last_at: datetime
+    message: str
+
+
+#: Messages that a matcher's test looks at, the newest; more are not counted.
+MOST_TESTED = 20_000
+
+
+def met(tenant_id: int, matcher: Matcher) -> list[Met]:
+    """What matches, by server, service and pattern: what event rules ask. Raises TooMuchToSearch.
+
+    With a `test` at most MOST_TESTED messages are looked at.
+    """
     conditions, arguments = _conditions(tenant_id, matcher)
-    with isolation.only(tenant_id) as database:
+    where = " AND ".join(conditions)
+    with _in_time(), isolation.only(tenant_id) as database:
+        database.execute("SELECT set_config('statement_timeout', %s, true)", [SEARCH_WITHIN])
+        if matcher.test is None:
+            database.execute(
+                "SELECT server_id, service, fingerprint, count(*), min(at), max(at),"  # noqa: S608
+                " (array_agg(left(message, 400) ORDER BY at))[1] FROM public.metrics_event"
+                f" WHERE {where} GROUP BY 1, 2, 3",
+                arguments,
+            )
+            found = [Met(*row) for row in database.fetchall()]
+        else:
+            database.execute(
+                "SELECT server_id, service, fingerprint, at, message"  # noqa: S608
+                f" FROM public.metrics_event WHERE {where} ORDER BY at DESC LIMIT %s",
+                [*arguments, MOST_TESTED],
+            )
+            found = _tested(database.fetchall(), matcher.test)
+        database.execute("SELECT set_config('statement_timeout', '0', true)")
+    return found
+
+
+def _tested(rows: list[tuple[Any, ...]], test: Callable[[str], bool]) -> list[Met]:
+    """Those that pass, together by server, service and pattern; the rows are newest first."""
+    together: dict[tuple[int, str, int], Met] = {}
+    for server, service, pattern, at, message in rows:
+        if test(message):
+            known = together.get((server, service, pattern))
+            count, last = (known.count, known.last_at) if known else (0, at)
+            together[server, service, pattern] = Met(
+                server, service, pattern, count + 1, at, last, message[:400]
+            )
+    return list(together.values())
+
+
+def times(
+    tenant_id: int, matcher: Matcher, limit: int = MOST_TESTED
+) -> list[tuple[int, str, int, datetime, str]]:
+    """Server, service, pattern, time and first words of the newest that match, oldest first.
+
+    What previews of event rules are drawn from. Raises TooMuchToSearch.
+    """
+    conditions, arguments = _conditions(tenant_id, matcher)
+    with _in_time(), isolation.only(tenant_id) as database:
+        database.execute("SELECT set_config('statement_timeout', %s, true)", [SEARCH_WITHIN])
         database.execute(
-            "SELECT server_id, service, count(*) FROM public.metrics_event"  # noqa: S608
-            f" WHERE {' AND '.join(conditions)} GROUP BY 1, 2",
-            arguments,
+            "SELECT server_id, service, fingerprint, at, message FROM public.metrics_event"  # noqa: S608
+            f" WHERE {' AND '.join(conditions)} ORDER BY at DESC LIMIT %s",
+            [*arguments, limit],
         )
-        return {(row[0], row[1]): row[2] for row in database.fetchall()}
+        rows = database.fetchall()
+        database.execute("SELECT set_config('statement_timeout', '0', true)")
+    rows.reverse()
+    return [row for row in rows if matcher.test is None or matcher.test(row[4])]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -11,15 +12,18 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from agent_client.wire import LEVELS
-from alerts import notifiers
+from alerts import notifiers, selectors
 from alerts.models import (
     Alert,
     Attempt,
     Event,
     Incident,
+    Judgement,
     Notification,
     NotificationChannel,
     Rule,
+    RuleVersion,
+    Severity,
     config_of,
 )
 
@@ -70,13 +74,42 @@ class TextsField(serializers.DictField):
         }
 
 
+@extend_schema_field(
+    {
+        "type": "object",
+        "additionalProperties": {
+            "oneOf": [
+                {"type": "string"},
+                {"type": "array", "items": {"type": "string"}},
+                {
+                    "type": "object",
+                    "properties": {"not": {"type": "array", "items": {"type": "string"}}},
+                },
+            ]
+        },
+    }
+)
+class SelectorField(serializers.JSONField):
+    """Tags: a text, a list of texts, or `{"not": [...]}` by name."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        found = super().to_internal_value(data)
+        if problem := selectors.error(found):
+            raise serializers.ValidationError(problem)
+        if "\0" in json.dumps(found, ensure_ascii=False):
+            raise serializers.ValidationError("Null characters can't be stored.")
+        return found
+
+
 class RuleSerializer(Validated):
     """What is watched for; see `docs/rules.md`."""
 
     window = SecondsField(default=timedelta(minutes=1))
     hold = SecondsField(default=timedelta())
+    recovery_hold = SecondsField(default=timedelta())
+    history = SecondsField(default=timedelta())
     thresholds = serializers.DictField(child=serializers.FloatField())
-    tags = TextsField(child=serializers.CharField(allow_blank=True), required=False)
+    tags = SelectorField(required=False)
     level = serializers.ChoiceField(choices=["", *LEVELS], required=False)
 
     class Meta:
@@ -91,6 +124,7 @@ class RuleSerializer(Validated):
             "tags",
             "aggregation",
             "words",
+            "pattern",
             "level",
             "service",
             "window",
@@ -98,13 +132,77 @@ class RuleSerializer(Validated):
             "thresholds",
             "recovery",
             "hold",
+            "recovery_hold",
+            "no_data",
+            "target",
+            "guard",
+            "history",
             "group",
             "server",
             "advice",
+            "version",
             "created_at",
             "changed_at",
         ]
-        read_only_fields = ["created_at", "changed_at"]
+        read_only_fields = ["version", "created_at", "changed_at"]
+
+
+class PreviewedAlertSerializer(serializers.Serializer[Any]):
+    host = serializers.CharField()
+    subject = serializers.CharField()
+    severity = serializers.ChoiceField(choices=Severity.choices)
+    value = serializers.CharField()
+    opened_at = serializers.FloatField(help_text="Unix seconds.")
+    ended_at = serializers.FloatField(allow_null=True)
+
+
+class PreviewSerializer(serializers.Serializer[Any]):
+    """What a rule would have raised; times in Unix seconds."""
+
+    span = serializers.CharField()
+    start = serializers.FloatField()
+    end = serializers.FloatField()
+    step = serializers.FloatField()
+    unit = serializers.CharField()
+    series = serializers.ListField(child=serializers.DictField())
+    limits = serializers.ListField(child=serializers.DictField())
+    alerts = PreviewedAlertSerializer(many=True)
+    count = serializers.IntegerField(help_text="All alerts; the last 50 are listed.")
+    servers = serializers.IntegerField(help_text="That the rule is for.")
+    looked_at = serializers.IntegerField(help_text="Of these, those with the worst values.")
+    series_count = serializers.IntegerField()
+
+
+class RuleFileSerializer(serializers.Serializer[Any]):
+    """A file of rules, and what to do with it."""
+
+    text = serializers.CharField(trim_whitespace=False)
+    prune = serializers.BooleanField(default=False, help_text="Remove rules it does not name.")
+    dry_run = serializers.BooleanField(default=False, help_text="Only say what would change.")
+
+
+class ChangeSerializer(serializers.Serializer[Any]):
+    """What becomes of one rule."""
+
+    verb = serializers.ChoiceField(choices=["add", "change", "remove"])
+    name = serializers.CharField()
+    group = serializers.CharField(allow_blank=True)
+    server = serializers.CharField(allow_blank=True)
+    fields = serializers.DictField()  # type: ignore[assignment]
+
+
+class RuleVersionSerializer(serializers.ModelSerializer[RuleVersion]):
+    class Meta:
+        model = RuleVersion
+        fields = ["number", "name", "at", "by", "body"]
+        read_only_fields = fields
+
+
+class JudgementSerializer(serializers.ModelSerializer[Judgement]):
+    class Meta:
+        model = Judgement
+        fields = ["at", "value", "limit", "decision", "version"]
+        read_only_fields = fields
 
 
 class AlertSerializer(serializers.ModelSerializer[Alert]):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any, cast
 
 from django.db.models import QuerySet
+from django.http import HttpResponse
 from django.utils import timezone
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.decorators import action
 from rest_framework.exceptions import ValidationError
@@ -14,19 +17,25 @@ from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer, Serializer
 from rest_framework.viewsets import ModelViewSet, ReadOnlyModelViewSet
 
-from accounts.api.auth import AtLeastAdmin, access_of
-from alerts import care, rules
+from accounts.api.auth import AtLeast, AtLeastAdmin, access_of
+from accounts.models import Role
+from alerts import care, previews, rulefiles, rules, traces
 from alerts.api.serializers import (
     AlertSerializer,
     AssignSerializer,
+    ChangeSerializer,
     ChannelSerializer,
     CommentSerializer,
     IncidentSerializer,
+    JudgementSerializer,
+    PreviewSerializer,
+    RuleFileSerializer,
     RuleSerializer,
+    RuleVersionSerializer,
     ShelveSerializer,
     Validated,
 )
-from alerts.models import Alert, Incident, NotificationChannel, Rule, Severity
+from alerts.models import Alert, Incident, NotificationChannel, Rule, RuleVersion, Severity
 from sentinel_site.kit.api import NewestFirst
 
 _ACTED = {200: IncidentSerializer, 409: OpenApiResponse(description="It is not as it would be.")}
@@ -35,6 +44,12 @@ _FILTERS = [
     OpenApiParameter("severity", enum=Severity.values),
     OpenApiParameter("server", int, description="Only of this server."),
 ]
+
+
+class MayLook(AtLeast):
+    """What is sent is only looked at: viewers may."""
+
+    write = Role.VIEWER
 
 
 class RuleViewSet(ModelViewSet[Rule]):
@@ -52,6 +67,55 @@ class RuleViewSet(ModelViewSet[Rule]):
 
     def perform_destroy(self, instance: Rule) -> None:
         rules.delete_rule(access_of(self.request), instance, timezone.now())
+
+    @extend_schema(
+        request=RuleSerializer,
+        parameters=[OpenApiParameter("span", enum=list(previews.SPANS))],
+        responses={200: PreviewSerializer},
+    )
+    @action(detail=False, methods=["post"], permission_classes=[MayLook])
+    def preview(self, request: Request) -> Response:
+        """What this rule would have raised in the last hours or days; nothing is stored."""
+        serializer = RuleSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        tenant = access_of(request).tenant
+        span = request.query_params.get("span", "24h")
+        found = previews.preview(tenant, serializer.judged, timezone.now(), span)
+        return Response(asdict(found))
+
+    @extend_schema(
+        methods=["GET"],
+        request=None,
+        responses={(200, "application/yaml"): OpenApiTypes.STR},
+        description="All rules as a file.",
+    )
+    @extend_schema(
+        methods=["PUT"],
+        request=RuleFileSerializer,
+        responses={200: ChangeSerializer(many=True), 422: OpenApiResponse(description="Mistakes")},
+        description="Compare the file with the rules that stand, or apply it: all or nothing.",
+    )
+    @action(detail=False, methods=["get", "put"], pagination_class=None)
+    def file(self, request: Request) -> HttpResponse:
+        if request.method == "GET":
+            text = rulefiles.write(Rule.objects.select_related("group", "server"))
+            return HttpResponse(text, content_type="application/yaml; charset=utf-8")
+        given = RuleFileSerializer(data=request.data)
+        given.is_valid(raise_exception=True)
+        wanted = rulefiles.read(given.validated_data["text"])
+        prune = given.validated_data["prune"]
+        if given.validated_data["dry_run"]:
+            done = rulefiles.diff(wanted, prune)
+        else:
+            done = rules.apply_rules(access_of(request), wanted, timezone.now(), prune)
+        return Response(ChangeSerializer([_change(one) for one in done], many=True).data)
+
+    @extend_schema(request=None, responses={200: RuleVersionSerializer(many=True)})
+    @action(detail=True, methods=["get"], pagination_class=None)
+    def versions(self, request: Request, pk: str) -> Response:
+        """Who changed it, when, and how it was since then; newest first."""
+        rows = RuleVersion.objects.filter(rule=self.get_object())[:100]
+        return Response(RuleVersionSerializer(rows, many=True).data)
 
 
 class ChannelViewSet(ModelViewSet[NotificationChannel]):
@@ -87,6 +151,13 @@ class AlertViewSet(ReadOnlyModelViewSet[Alert]):
         queryset = _filtered(queryset, self.request)
         server = self.request.query_params.get("server")
         return queryset.filter(server=_number("server", server)) if server else queryset
+
+    @extend_schema(parameters=[], request=None, responses={200: JudgementSerializer(many=True)})
+    @action(detail=True, methods=["get"], pagination_class=None)
+    def judgements(self, request: Request, pk: str) -> Response:
+        """The numbers that its rule saw and what was decided, oldest first."""
+        found = traces.of(self.get_object())["judgements"]
+        return Response(JudgementSerializer(found, many=True).data)
 
 
 @extend_schema(parameters=_FILTERS)
@@ -185,6 +256,12 @@ def _filtered(rows: QuerySet[Any, Any], request: Request) -> QuerySet[Any, Any]:
     if state:
         rows = rows.filter(resolved_at__isnull=state == "open")
     return rows.filter(severity=severity) if severity else rows
+
+
+def _change(one: rulefiles.Change) -> dict[str, Any]:
+    name, group, host = one.key
+    fields = {key: {"before": a, "after": b} for key, (a, b) in one.fields.items()}
+    return {"verb": one.verb, "name": name, "group": group, "server": host, "fields": fields}
 
 
 def _number(name: str, text: str) -> int:

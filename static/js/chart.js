@@ -8,6 +8,8 @@
    data-sync="server"        one cursor and one zoom with the others of that name
    data-figure="#id"         shows the value there: under the cursor, else data-rest="average|last|sum|max|kept" (what the page wrote there)
    data-threshold="90"       a dashed line
+   data-inline="<id>"        its JSON stands in the element of that id instead; with it may come
+                             "limits": [{"severity", "value"}] and "spans": [{"start", "end", "severity"}]
    data-click="<url>?start={start}&end={end}&level={level}"    where a click on a bar leads
    <details data-table-for="cpu memory">    the same numbers as a table
 
@@ -133,6 +135,10 @@ class Chart {
   }
 
   async load() {
+    if (this.options.inline) {
+      this.take(JSON.parse(document.getElementById(this.options.inline).textContent));
+      return;
+    }
     if (this.loading) {
       this.again = true;
       return;
@@ -290,7 +296,7 @@ class Chart {
   /* From 0, percent to 100; beyond only where a script or several processors are. */
   range(low, high) {
     if (this.unit === "percent" && !(high > 100)) return [0, 100];
-    const top = this.bars ? Math.max(...this.totals()) : Math.max(high || 0, Number(this.options.threshold) || 0);
+    const top = this.bars ? Math.max(...this.totals()) : Math.max(high || 0, Number(this.options.threshold) || 0, ...(this.json.limits || []).map((limit) => limit.value));
     const bottom = this.bars ? 0 : Math.min(low || 0, 0) * 1.1;
     return [bottom, top > 0 ? top * 1.1 : bottom < 0 ? 0 : 1];
   }
@@ -337,11 +343,41 @@ class Chart {
     ctx.restore();
   }
 
+  /* When alerts were open: a band, and a bar at its foot in the severity's colour. */
+  open(plot) {
+    const { ctx, bbox } = plot;
+    const tall = 4 * devicePixelRatio;
+    for (const span of this.json.spans || []) {
+      const left = Math.max(bbox.left, plot.valToPos(span.start, "x", true));
+      const right = Math.min(bbox.left + bbox.width, plot.valToPos(span.end, "x", true));
+      if (right <= bbox.left || left >= bbox.left + bbox.width) continue;
+      const wide = Math.max(2 * devicePixelRatio, right - left);
+      ctx.fillStyle = faded(this.ink[span.severity], 0.1);
+      ctx.fillRect(left, bbox.top, wide, bbox.height);
+      ctx.fillStyle = this.ink[span.severity];
+      ctx.fillRect(left, bbox.top + bbox.height - tall, wide, tall);
+    }
+  }
+
+  line(plot, value, colour) {
+    const { ctx, bbox } = plot;
+    const ratio = devicePixelRatio;
+    const y = Math.round(plot.valToPos(value, "y", true)) + 0.5;
+    ctx.strokeStyle = colour;
+    ctx.setLineDash([3 * ratio, 3 * ratio]);
+    ctx.beginPath();
+    ctx.moveTo(bbox.left, y);
+    ctx.lineTo(bbox.left + bbox.width, y);
+    ctx.stroke();
+    ctx.setLineDash([]);
+  }
+
   over(plot) {
     const { ctx, bbox } = plot;
     const ratio = devicePixelRatio;
     ctx.save();
     if (this.bars) this.stack(plot);
+    this.open(plot);
     ctx.strokeStyle = this.ink["line-strong"];
     ctx.lineWidth = ratio;
     const zero = Math.round(plot.valToPos(0, "y", true)) + 0.5;
@@ -349,16 +385,8 @@ class Chart {
     ctx.moveTo(bbox.left, zero);
     ctx.lineTo(bbox.left + bbox.width, zero);
     ctx.stroke();
-    if (this.options.threshold) {
-      const y = Math.round(plot.valToPos(Number(this.options.threshold), "y", true)) + 0.5;
-      ctx.strokeStyle = this.ink.muted;
-      ctx.setLineDash([3 * ratio, 3 * ratio]);
-      ctx.beginPath();
-      ctx.moveTo(bbox.left, y);
-      ctx.lineTo(bbox.left + bbox.width, y);
-      ctx.stroke();
-      ctx.setLineDash([]);
-    }
+    if (this.options.threshold) this.line(plot, Number(this.options.threshold), this.ink.muted);
+    for (const limit of this.json.limits || []) this.line(plot, limit.value, this.ink[limit.severity]);
     if (!this.bars) this.ring(plot);
     if (this.options.axis !== undefined && !this.zoomed()) {
       this.text(ctx, "now", this.ink.ink, "right", bbox.left + bbox.width, bbox.top + bbox.height + 15.5 * ratio);

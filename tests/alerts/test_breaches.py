@@ -28,7 +28,7 @@ def read(rule, server, value, at, **tags):
         tags=tags,
     )
     with transaction.atomic():
-        breaches.settle({rule: sheets.of([reading])}, at)
+        breaches.settle([sheets.of(rule, [reading])], at)
 
 
 def test_a_breach_opens_one_alert_in_an_incident_of_its_own(server):
@@ -63,8 +63,8 @@ def test_a_rule_must_hold_long_enough(server):
 def test_a_rule_holds_from_the_point_not_from_when_it_was_seen(server):
     rule = make_rule(hold=20 * SECOND)
     late = Reading(server.pk, 90, "system", "cpu", taken_at=NOON - 4 * SECOND)
-    breaches.settle({rule: sheets.of([late])}, NOON)
-    breaches.settle({rule: sheets.of([late])}, NOON + 16 * SECOND)
+    breaches.settle([sheets.of(rule, [late])], NOON)
+    breaches.settle([sheets.of(rule, [late])], NOON + 16 * SECOND)
     assert Alert.objects.count() == 1
 
 
@@ -100,7 +100,7 @@ def test_recovery_resolves_alert_and_incident_and_the_servers_health(server):
 def test_no_reading_is_not_good_news(server):
     rule = make_rule()
     read(rule, server, 90, NOON)
-    breaches.settle({rule: sheets.of([])}, NOON + MINUTE)
+    breaches.settle([sheets.of(rule, [])], NOON + MINUTE)
     assert Alert.objects.get().resolved_at is None
 
 
@@ -108,10 +108,10 @@ def test_a_series_that_is_gone_ends_its_alert_unless_the_whole_server_is_silent(
     rule = make_rule()
     read(rule, server, 90, NOON)
     Server.objects.update(status="silent")
-    breaches.settle({rule: sheets.of([])}, NOON + 16 * MINUTE)
+    breaches.settle([sheets.of(rule, [])], NOON + 16 * MINUTE)
     assert Alert.objects.get().resolved_at is None
     Server.objects.update(status="up")
-    breaches.settle({rule: sheets.of([])}, NOON + 17 * MINUTE)
+    breaches.settle([sheets.of(rule, [])], NOON + 17 * MINUTE)
     assert Alert.objects.get().resolved_at == NOON + 17 * MINUTE
     assert not Pending.objects.exists()
 
@@ -119,7 +119,7 @@ def test_a_series_that_is_gone_ends_its_alert_unless_the_whole_server_is_silent(
 def test_a_series_that_comes_back_waits_anew(server):
     rule = make_rule(hold=20 * SECOND)
     read(rule, server, 90, NOON)
-    breaches.settle({rule: sheets.of([])}, NOON + 16 * MINUTE)
+    breaches.settle([sheets.of(rule, [])], NOON + 16 * MINUTE)
     read(rule, server, 90, NOON + 17 * MINUTE)
     assert not Alert.objects.exists()
 
@@ -224,4 +224,4 @@ def test_settling_many_readings_asks_a_fixed_number_of_questions(
         Reading(server=one.pk, value=10, service="system", subject="cpu") for one in servers
     ]
     with django_assert_max_num_queries(4):
-        breaches.settle({rule: sheets.of(readings)}, NOON)
+        breaches.settle([sheets.of(rule, readings)], NOON)
