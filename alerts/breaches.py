@@ -155,6 +155,23 @@ def settle(sheets: Sequence[Sheet], at: datetime) -> None:
     _end_what_is_gone(sheets, standing, seen, given_up, at)
 
 
+def catch_up(sheets: Sequence[Sheet], at: datetime) -> None:
+    """Note since when rules hold at a slot that was missed. Nothing opens or ends: it is past."""
+    standing = _Standing.of({sheet.rule.pk for sheet in sheets})
+    changes = _Changes()
+    for sheet in sheets:
+        for place in _worth_a_look(sheet, standing.servers.get(sheet.rule.pk)):
+            reading = sheet.reading(place)
+            name = fingerprint(sheet.rule, reading.server, reading.tags)
+            state = standing.state(name)
+            if not state.severity:
+                judged = judge_next(sheet.terms, state, reading.value, at, reading.taken_at)
+                _note(changes, _Case(sheet.rule, name, reading, judged), standing)
+    Pending.objects.bulk_create(changes.begun, ignore_conflicts=True, batch_size=2000)
+    if changes.ended:
+        Pending.objects.filter(pk__in=changes.ended).delete()
+
+
 def _worth_a_look(sheet: Sheet, standing: set[int] | None) -> list[int]:
     """The places of numbers past a limit, and of servers on which the rule held before."""
     chosen = past_the_mildest(sheet.terms.limits, sheet.values)

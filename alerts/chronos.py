@@ -40,13 +40,7 @@ def sheets(tenant: Tenant, scopes: Mapping[Rule, Mask], fleet: Fleet) -> list[Sh
     """
     _note_silence(fleet)
     speaking = fleet.overdue <= 0
-    asking = [rule for rule in scopes if rule.kind in (Rule.Kind.METRIC, Rule.Kind.SERVICE)]
-    answers = queries.windows(tenant.pk, [ask_of(rule) for rule in asking], fleet.at)
-    found = []
-    for rule in asking:
-        answer = answers[ask_of(rule)]
-        chosen = _chosen(rule, answer, fleet, scopes[rule] & speaking)
-        found.append(measured(rule, answer, chosen))
+    found = at_slot(tenant, scopes, fleet, speaking, fleet.at)
     for rule, mask in scopes.items():
         if rule.kind == Rule.Kind.SILENCE:
             found.append(_silence(rule, fleet, mask))
@@ -54,6 +48,20 @@ def sheets(tenant: Tenant, scopes: Mapping[Rule, Mask], fleet: Fleet) -> list[Sh
             found.append(_forecast(tenant, rule, fleet, mask & speaking))
         if rule.no_data == Rule.NoData.ALERT and rule.measurement:
             found.append(_missing(tenant, rule, fleet, mask & speaking))
+    return found
+
+
+def at_slot(
+    tenant: Tenant, scopes: Mapping[Rule, Mask], fleet: Fleet, speaking: Mask, at: datetime
+) -> list[Sheet]:
+    """What metric and service rules look at, of the servers that speak, at any slot."""
+    asking = [rule for rule in scopes if rule.kind in (Rule.Kind.METRIC, Rule.Kind.SERVICE)]
+    answers = queries.windows(tenant.pk, [ask_of(rule) for rule in asking], at)
+    found = []
+    for rule in asking:
+        answer = answers[ask_of(rule)]
+        chosen = _chosen(rule, answer, fleet, scopes[rule] & speaking)
+        found.append(measured(rule, answer, chosen))
     return found
 
 

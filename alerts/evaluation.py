@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+import numpy as np
 import structlog
 from celery import current_app
 from django.conf import settings
@@ -25,6 +26,7 @@ from alerts import (
     incidents,
     rhythm,
 )
+from alerts.fleet import Fleet, Mask
 from alerts.models import Rule
 from clouds import suppression
 from sentinel_site.kit.tenancy import connection, current_schema
@@ -54,6 +56,7 @@ def evaluate(at: datetime) -> None:
         breaches.resolve_orphans(at)
         if rhythm.turned(timedelta(days=1), tenant.evaluated_at, at):
             breaches.forget(at)
+        _catch_up(tenant, due, watched, at)
         breaches.settle(
             chronos.sheets(tenant, due, watched) + aeolus.sheets(tenant, due, watched),
             at,
@@ -80,6 +83,14 @@ def evaluate(at: datetime) -> None:
         dispatch.hand_over(tenant.schema_name)
     if following is not None and at < following < at + settings.TICK:
         _look_then(tenant.schema_name, following + MOMENT)
+
+
+def _catch_up(tenant: Tenant, due: dict[Rule, Mask], watched: Fleet, at: datetime) -> None:
+    """After an outage: what began in it counts from then, what came and went is told to nobody."""
+    waiting = {rule: mask for rule, mask in due.items() if rule.hold}
+    everyone = np.ones(len(watched.ids), np.bool_)
+    for slot in rhythm.missed(waiting, tenant.evaluated_at, at):
+        breaches.catch_up(chronos.at_slot(tenant, waiting, watched, everyone, slot), slot)
 
 
 def _look_then(schema: str, at: datetime) -> None:

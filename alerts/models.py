@@ -155,8 +155,7 @@ class Rule(models.Model):
             models.CheckConstraint(condition=Q(window__gt=timedelta()), name="rule_window"),
             models.CheckConstraint(condition=Q(hold__gte=timedelta()), name="rule_hold"),
             models.CheckConstraint(
-                condition=~Q(kind__in=["metric", "forecast", "service"])
-                | (~Q(measurement="") & ~Q(field="")),
+                condition=Q(kind="event") | Q(kind="silence") | (~Q(measurement="") & ~Q(field="")),
                 name="rule_metric_named",
             ),
             models.CheckConstraint(

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+
+from django.conf import settings
 
 from alerts.models import Rule
 from metrics.queries import READ_WHOLE
+
+#: A tenant whose slot before was longer ago has missed some.
+GAP = 3 * settings.TICK + timedelta(seconds=30)
+#: So many of the slots missed are made up for, evenly spread.
+MOST_MISSED = 20
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -28,3 +36,14 @@ def is_due(rule: Rule, last: datetime | None, at: datetime) -> bool:
 def turned(every: timedelta, last: datetime | None, at: datetime) -> bool:
     """Whether a new period of this length began between the two."""
     return last is None or (at - _EPOCH) // every != (last - _EPOCH) // every
+
+
+def missed(rules: Iterable[Rule], last: datetime | None, at: datetime) -> list[datetime]:
+    """Slots between the last one and this that still matter: as far back as a `hold` reaches."""
+    longest = max((rule.hold for rule in rules), default=timedelta())
+    if last is None or at - last <= GAP or not longest:
+        return []
+    first = max(last, at - longest)
+    count = min(MOST_MISSED, (at - first) // settings.TICK)
+    step = (at - first) / (count + 1)
+    return [first + number * step for number in range(1, count + 1)]

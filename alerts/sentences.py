@@ -83,6 +83,35 @@ OF_METRICS: Mapping[tuple[str, str], Sentence] = {
         "MariaDB answers again on {host}",
         "MariaDB does not answer",
     ),
+    ("rabbitmq", "alarm_disk"): Sentence(
+        "RabbitMQ on {host} takes no messages{since}: its disk is nearly full",
+        "RabbitMQ on {host} takes messages again",
+        "RabbitMQ takes no messages",
+    ),
+    ("rabbitmq", "alarm_memory"): Sentence(
+        "RabbitMQ on {host} takes no messages{since}: its memory is used up",
+        "RabbitMQ on {host} takes messages again",
+        "RabbitMQ takes no messages",
+    ),
+    ("rabbitmq", "partitions"): Sentence(
+        "RabbitMQ on {host} is cut off from {value} of its nodes{since}",
+        "RabbitMQ on {host} sees its nodes again",
+        "RabbitMQ is partitioned",
+    ),
+    ("mariadb", "cluster_ready"): Sentence(
+        "The Galera node {host} serves no queries{since}",
+        "The Galera node {host} serves queries again",
+        "A Galera node serves nobody",
+    ),
+    ("mariadb", "connections_percent"): Sentence(
+        "MariaDB on {host} has {value} of its connections in use{over} (limit {limit})",
+        "MariaDB on {host} has {value} of its connections in use again",
+    ),
+    ("clock", "synchronised"): Sentence(
+        "The clock of {host} is not synchronised{since}",
+        "The clock of {host} is synchronised again",
+        "A clock is not synchronised",
+    ),
     ("memcached", "up"): Sentence(
         "memcached does not answer on {host}{since}",
         "memcached answers again on {host}",
@@ -109,7 +138,13 @@ OF_ANY = Sentence(
     "{what} on {host} is {value}{over} (limit {limit})", "{what} on {host} is {value} again"
 )
 #: These are true of a state, not of an amount: the other way round they would say the opposite.
-_STATES = {"down": (">", ">="), "ports_silent": (">", ">="), "up": ("<", "<=")}
+_STATES = {
+    "down": (">", ">="),
+    "ports_silent": (">", ">="),
+    "up": ("<", "<="),
+    "cluster_ready": ("<", "<="),
+    "synchronised": ("<", "<="),
+}
 
 _OVER = {
     "avg": "averaged over",

@@ -210,7 +210,8 @@ class Migration(migrations.Migration):
             model_name="rule",
             constraint=models.CheckConstraint(
                 condition=models.Q(
-                    models.Q(("kind__in", ["metric", "forecast", "service"]), _negated=True),
+                    ("kind", "event"),
+                    ("kind", "silence"),
                     models.Q(
                         models.Q(("measurement", ""), _negated=True),
                         models.Q(("field", ""), _negated=True),

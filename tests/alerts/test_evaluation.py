@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from accounts import timers
 from accounts.models import Tenant
-from alerts import evaluation, queries
+from alerts import defaults, evaluation, queries
 from alerts.models import Alert, Incident, Rule
 from clouds.models import Server
 from metrics import ingest
@@ -249,7 +249,7 @@ def test_the_default_rules_are_quiet_on_a_healthy_server(acme):
     )
     evaluation.evaluate(NOW)
     assert not Alert.objects.exists()
-    assert Rule.objects.filter(enabled=True).count() == 9
+    assert Rule.objects.filter(enabled=True).count() == len(defaults.RULES)
 
 
 def test_a_service_that_is_gone_is_an_alert_until_it_is_back(acme):
@@ -414,6 +414,40 @@ def test_only_tenants_with_data_or_a_timer_cost_a_task(acme, globex):
     assert globex.schema_name not in timers.claim_due(NOW, [], LATER)
     assert timers.claim_due(NOW + MINUTE, [], LATER) == [globex.schema_name]
     assert timers.claim_due(NOW + MINUTE, [], LATER) == [], "a timer rings once"
+
+
+def test_a_breach_that_began_in_an_outage_counts_from_then(acme, rules):
+    make_rule(hold=5 * MINUTE, window=MINUTE)
+    send(acme, NOW - 20 * MINUTE, cpu(5))
+    evaluation.evaluate(NOW - 20 * MINUTE)
+    for minutes in range(10, -1, -1):
+        send(acme, NOW - minutes * MINUTE, cpu(95))
+    evaluation.evaluate(NOW)
+    assert Alert.objects.get().opened_at == NOW
+
+
+def test_what_came_and_went_in_an_outage_is_told_to_nobody(acme, rules):
+    make_rule(hold=5 * MINUTE, window=MINUTE)
+    send(acme, NOW - 20 * MINUTE, cpu(5))
+    evaluation.evaluate(NOW - 20 * MINUTE)
+    for minutes in range(15, -1, -1):
+        send(acme, NOW - minutes * MINUTE, cpu(95 if minutes > 4 else 5))
+    evaluation.evaluate(NOW)
+    assert not Alert.objects.exists()
+    for minutes in range(1, 5):
+        send(acme, NOW + minutes * MINUTE, cpu(95))
+        evaluation.evaluate(NOW + minutes * MINUTE)
+    assert not Alert.objects.exists(), "it began anew"
+
+
+def test_how_far_evaluation_is_behind_is_a_number(acme, rules):
+    Tenant.objects.update(timer_at=None, evaluated_at=None)
+    late = timezone.now() - 40 * SECOND
+    evaluation.evaluate(late)
+    lag = timers.lag(timezone.now())
+    assert 40 * SECOND <= lag < 60 * SECOND
+    Tenant.objects.update(timer_at=timezone.now() - 5 * MINUTE)
+    assert timers.lag(timezone.now()) >= 5 * MINUTE
 
 
 def test_one_broken_tenant_stops_no_other(acme, globex, rules, caplog):

@@ -6,7 +6,7 @@ import time
 
 import pytest
 from django.core.exceptions import ValidationError
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from alerts import patterns, selectors
@@ -43,6 +43,7 @@ def test_a_pattern_that_cannot_be_used_is_refused_in_words(pattern, said):
         assert said in caught.value.message_dict["pattern"][0]
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(pattern=st.text(max_size=60), message=st.text(max_size=200))
 def test_any_text_is_a_pattern_or_refused(pattern, message):
     rule = Rule(name="R", kind="event", pattern=pattern, thresholds={"error": 1})

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from accounts.access import Access
@@ -142,6 +142,7 @@ def test_the_same_rule_twice_is_a_mistake(acme, turin):
         rulefiles.read(FILE + FILE.removeprefix("rules:\n"))
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.timedeltas(timedelta(), timedelta(days=14)))
 def test_a_span_is_read_as_it_was_written(length):
     assert read_span(span_exactly(length)) == length
