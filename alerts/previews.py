@@ -7,6 +7,7 @@ and points, whatever is asked.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -98,6 +99,11 @@ class Preview:
     servers: int = 0
     looked_at: int = 0
     series_count: int = 0
+
+    @property
+    def json(self) -> str:
+        """`chart` as text, for an attribute."""
+        return json.dumps(self.chart, separators=(",", ":"))
 
     @property
     def length(self) -> timedelta:

@@ -8,7 +8,7 @@
    data-sync="server"        one cursor and one zoom with the others of that name
    data-figure="#id"         shows the value there: under the cursor, else data-rest="average|last|sum|max|kept" (what the page wrote there)
    data-threshold="90"       a dashed line
-   data-inline="<id>"        its JSON stands in the element of that id instead; with it may come
+   data-json="{…}"           the JSON itself instead of data-src; with it may come
                              "limits": [{"severity", "value"}] and "spans": [{"start", "end", "severity"}]
    data-click="<url>?start={start}&end={end}&level={level}"    where a click on a bar leads
    <details data-table-for="cpu memory">    the same numbers as a table
@@ -135,8 +135,8 @@ class Chart {
   }
 
   async load() {
-    if (this.options.inline) {
-      this.take(JSON.parse(document.getElementById(this.options.inline).textContent));
+    if (this.options.json) {
+      this.take(JSON.parse(this.options.json));
       return;
     }
     if (this.loading) {

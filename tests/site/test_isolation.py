@@ -52,6 +52,7 @@ EXISTING = {
     "servers/": lambda tenant: Server.objects.first().pk,
     "incidents/": lambda tenant: Incident.objects.first().pk,
     "rules/": lambda tenant: Rule.objects.first().pk,
+    "rules/alerts/": lambda tenant: Alert.objects.first().pk,
     "channels/new/": lambda tenant: "slack",
     "channels/": lambda tenant: NotificationChannel.objects.first().pk,
     "deliveries/": lambda tenant: Notification.objects.first().pk,
