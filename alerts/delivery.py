@@ -240,7 +240,7 @@ def _deliver(parcel: Parcel, clock: _Clock) -> None:
 
 
 def _send(channel: NotificationChannel, message: Message) -> Receipt:
-    notifier = notifiers.by_name(channel.kind)
+    notifier = notifiers.carrying(channel.kind)
     if notifier is None:
         raise Undelivered(f"There is no kind of channel {channel.kind}.", for_good=True)
     return notifier.send(channel.config, message) or Receipt()

@@ -16,7 +16,7 @@ import structlog
 from numpy.typing import NDArray
 
 from alerts.models import Rule
-from clouds.models import Server, Silence
+from clouds.models import FAREWELLS, STOPPED, Server, Silence
 from metrics import queries
 from sentinel_site.kit import listening
 from sentinel_site.kit.tenancy import connection
@@ -25,11 +25,21 @@ log = structlog.get_logger(__name__)
 
 Mask = NDArray[np.bool_]
 
+
+def _graces() -> str:
+    """As `clouds.models.grace_after` has it."""
+    return " ".join(
+        f"WHEN goodbye LIKE '{words}%' THEN {grace.total_seconds():.0f}"
+        for words, grace in FAREWELLS
+    )
+
+
 #: Seconds; see `Server.silent_after`.
 _SERVERS = f"""
 SELECT id, coalesce(group_id, 0), status = '{Server.Status.SILENT}' OR EXISTS (
     SELECT FROM "{Silence._meta.db_table}" s WHERE s.server_id = server.id AND s.until IS NULL),
-  CASE WHEN agent_id IS NULL THEN 210 ELSE 3 * extract(epoch FROM interval) + 30 END::float8,
+  CASE WHEN agent_id IS NULL THEN 210 ELSE 3 * extract(epoch FROM interval) + 30 END::float8
+  + CASE WHEN goodbye = '' THEN 0 {_graces()} ELSE {STOPPED.total_seconds():.0f} END,
   extract(epoch FROM registered_at)::float8
 FROM "{Server._meta.db_table}" server WHERE status <> '{Server.Status.RETIRED}' ORDER BY id
 """  # noqa: S608  nothing in it comes from outside

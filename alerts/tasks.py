@@ -9,7 +9,7 @@ from celery import shared_task
 from django.utils import timezone
 
 from accounts import timers
-from alerts import delivery, evaluation
+from alerts import canary, delivery, evaluation
 from metrics import queries
 from sentinel_site.kit import heartbeat
 from sentinel_site.kit.tenancy import for_each_tenant
@@ -52,3 +52,8 @@ def tidy() -> None:
     """Drop what the delivery logs of all tenants kept long enough."""
     before = timezone.now() - delivery.KEPT
     for_each_tenant(timers.provisioned(), partial(delivery.forget_attempts, before))
+
+
+@shared_task
+def fly_canary() -> None:
+    canary.fly(timezone.now())

@@ -59,6 +59,12 @@ def note_silences(silent: Mapping[int, datetime], spoke: Mapping[int, datetime])
     Silence.objects.bulk_update(ended, ["until"], batch_size=500)
 
 
+def note_absence(server: Server, since: datetime, until: datetime) -> None:
+    """It was silent then, as is known when it is heard again."""
+    if since < until:
+        Silence.objects.create(server=server, since=since, until=until)
+
+
 @dataclass(frozen=True)
 class LateReport:
     """When it was made, and the state of each service in it by name."""

@@ -15,6 +15,13 @@ SHORT_NAME = Lower(
 )
 
 
+#: What agents say when they stop, and how long that takes at most.
+UPDATE = "update"
+FAREWELLS = ((UPDATE, timedelta(minutes=10)), ("the host shuts down", timedelta(minutes=15)))
+#: Whoever else stops an agent starts it again by then, as `systemctl restart` does.
+STOPPED = timedelta(minutes=2)
+
+
 class CloudGroup(models.Model):
     """Servers that belong together, usually one OpenStack cloud at one place."""
 
@@ -89,7 +96,12 @@ class Server(models.Model):
 
     @property
     def silent_after(self) -> timedelta:
-        """No report for this long means silent; the original agents are given three minutes."""
+        """No report for this long means silent; an agent that said goodbye is given longer."""
+        return self.patience + grace_after(self.goodbye)
+
+    @property
+    def patience(self) -> timedelta:
+        """Three intervals and 30 s; the original agents are given three minutes and a half."""
         if self.agent_id is None:
             return timedelta(minutes=3, seconds=30)
         return 3 * self.interval + timedelta(seconds=30)
@@ -268,6 +280,9 @@ class AgentSettings(models.Model):
 from clouds.timeline import LateReports, ServiceSpan, Silence, Stay  # noqa: E402  their FKs are here
 
 __all__ = [
+    "FAREWELLS",
+    "STOPPED",
+    "UPDATE",
     "AgentSettings",
     "CloudGroup",
     "LateReports",
@@ -281,8 +296,20 @@ __all__ = [
     "Stay",
     "Suppression",
     "SuppressionKind",
+    "grace_after",
     "seen_long_ago",
 ]
+
+
+def grace_after(goodbye: str) -> timedelta:
+    """How much longer a server may be silent whose agent said why it stops.
+
+    It comes back within that time, or somebody is told after all.
+    """
+    if not goodbye:
+        return timedelta()
+    told = (grace for words, grace in FAREWELLS if goodbye.startswith(words))
+    return next(told, STOPPED)
 
 
 def seen_long_ago(server: Server, received_at: datetime | None, now: datetime) -> bool:

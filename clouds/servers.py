@@ -15,7 +15,7 @@ from django.db import IntegrityError, transaction
 from accounts.timers import wake
 from clouds import history, suppression
 from clouds.history import LateReport
-from clouds.models import CloudGroup, Server, SuppressionKind, seen_long_ago
+from clouds.models import UPDATE, CloudGroup, Server, SuppressionKind, seen_long_ago
 from clouds.signals import server_changed
 from sentinel_site.kit.problems import Problem
 from sentinel_site.kit.tenancy import current_schema
@@ -123,12 +123,18 @@ def note_specs(server: Server, specs: Mapping[str, Any]) -> None:
 def note_late(server_id: int, reports: Sequence[LateReport]) -> None:
     """Reports of these times came in late: the server was up meanwhile."""
     server = Server.objects.get(pk=server_id)
-    history.note_late(server_id, reports, server.silent_after, server.interval)
+    history.note_late(server_id, reports, server.patience, server.interval)
 
 
 def note_goodbye(server: Server, reason: str, at: datetime) -> None:
-    """Keep why its agent said it stops; an agent that speaks again has not stopped."""
+    """Keep why its agent said it stops; an agent that speaks again has not stopped.
+
+    It was not reported meanwhile, but uptime counts it like any silence; not the update of an
+    agent, whose server was up.
+    """
     if reason != server.goodbye:
+        if not reason and server.goodbye_at and not server.goodbye.startswith(UPDATE):
+            history.note_absence(server, server.goodbye_at + server.patience, at)
         _update(server, goodbye=reason, goodbye_at=at if reason else None)
 
 
@@ -148,7 +154,9 @@ def note_silence(last_seen: Mapping[int, datetime], now: datetime) -> list[Serve
         heard = last_seen[server.pk]
         is_silent = seen_long_ago(server, heard, now)
         since = heard + server.silent_after if is_silent else heard
-        (silent if is_silent else spoke)[server.pk] = since
+        is_update = server.goodbye.startswith(UPDATE)
+        counted = since if is_update or not is_silent else heard + server.patience
+        (silent if is_silent else spoke)[server.pk] = counted
         status = Server.Status.SILENT if is_silent else Server.Status.UP
         if server.status == status or server.status not in _BY_REPORTS:
             continue

@@ -70,3 +70,17 @@ class Outage(models.Model):
 
     def __str__(self) -> str:
         return f"from {self.since} to {self.until}"
+
+
+class RoundTrip(models.Model):
+    """The canary's flights; there is one row."""
+
+    began_at = models.DateTimeField(help_text="When the first one set out.")
+    set_out_at = models.DateTimeField()
+    arrived_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=models.Q(pk=1), name="one_round_trip")]
+
+    def __str__(self) -> str:
+        return f"set out {self.set_out_at}, arrived {self.arrived_at}"

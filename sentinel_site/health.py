@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import redis
@@ -15,10 +15,13 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
-from metrics import committer
-from sentinel_site.kit import heartbeat
+from metrics import committer, outages, roundtrips
+from sentinel_site.kit import heartbeat, listening
 from sentinel_site.kit.redis_client import client
 from sentinel_site.kit.tenancy import connection
+
+#: A canary flies each minute; without one for so long, something on its way does not work.
+CANARY_LATE = timedelta(minutes=3)
 
 
 @require_GET
@@ -36,6 +39,7 @@ def readyz(request: HttpRequest) -> HttpResponse:
         "database": _timed(_database),
         "redis": _timed(_redis),
         "evaluation": _evaluation(timezone.now()),
+        "canary": _canary(timezone.now()),
         "ingest": {"state": "up", "waiting": committer.waiting()},
     }
     ready = components["database"]["state"] == "up"
@@ -69,6 +73,32 @@ def _evaluation(now: datetime) -> dict[str, Any]:
     lag = (now - last).total_seconds()
     late = lag > (3 * settings.TICK).total_seconds() + 10
     return {"state": "down" if late else "up", "lag_seconds": round(max(0.0, lag), 1)}
+
+
+def _canary(now: datetime) -> dict[str, Any]:
+    """How long ago a report last went all the way to a notification; and our own last outage.
+
+    Counted from when we listen again: after a start there is time for the first.
+    """
+    try:
+        last, outage, run = roundtrips.last(), outages.last(), listening.last()
+    except (Error, redis.RedisError) as error:
+        return {"state": "unknown", "error": type(error).__name__}
+    told: dict[str, Any] = {
+        "last_outage": {"since": outage.since.isoformat(), "until": outage.until.isoformat()}
+        if outage
+        else None
+    }
+    if last is None:
+        return {"state": "up", "age_seconds": None, **told}
+    since = [last.arrived_at or last.began_at, *([run.since] if run else [])]
+    counted = max(since)
+    age = (now - last.arrived_at).total_seconds() if last.arrived_at else None
+    return {
+        "state": "down" if now - counted > CANARY_LATE else "up",
+        "age_seconds": None if age is None else round(max(0.0, age), 1),
+        **told,
+    }
 
 
 def _database() -> None:

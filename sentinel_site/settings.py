@@ -224,6 +224,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": timedelta(hours=12),
         "options": {"expires": 1800},
     },
+    "canary": {
+        "task": "alerts.tasks.fly_canary",
+        "schedule": timedelta(minutes=1),
+        "options": {"expires": 30},
+    },
     "forget": {
         "task": "clouds.tasks.forget",
         "schedule": timedelta(hours=24),

@@ -7,15 +7,22 @@ from urllib.parse import urlsplit
 
 from alerts.notifiers.alerta import Alerta
 from alerts.notifiers.base import Field, Item, Message, Notifier, Receipt, Undelivered
+from alerts.notifiers.canary import Canary
 from alerts.notifiers.email import Email
 from alerts.notifiers.slack import Slack, SlackApp
 from alerts.notifiers.webhook import Webhook
 
 NOTIFIERS: tuple[Notifier, ...] = (Email(), Slack(), SlackApp(), Webhook(), Alerta())
+CANARY: Notifier = Canary()
 
 
 def by_name(name: str) -> Notifier | None:
     return next((notifier for notifier in NOTIFIERS if notifier.name == name), None)
+
+
+def carrying(name: str) -> Notifier | None:
+    """Of a channel that stands: also the canary's, which nobody can choose."""
+    return CANARY if name == CANARY.name else by_name(name)
 
 
 def made(kind: str, config: dict[str, Any]) -> dict[str, str]:

@@ -120,6 +120,36 @@ def test_uptime_does_not_wait_for_an_evaluation_to_end_a_maintenance(acme):
     assert uptime(server, NOON, NOON + 4 * HOUR).maintenance == HOUR
 
 
+@pytest.mark.parametrize(
+    ("reason", "grace", "down"),
+    [
+        ("update to 2.1.0", 10 * MINUTE, timedelta()),
+        ("the host shuts down", 15 * MINUTE, 8 * MINUTE),
+        ("SIGTERM", 2 * MINUTE, 8 * MINUTE),
+        ("", timedelta(), 8 * MINUTE),
+    ],
+)
+def test_a_goodbye_gives_time_by_its_reason_and_uptime_counts_the_silence(
+    acme, reason, grace, down
+):
+    server = make_server()  # silent after 60 s
+    servers.note_goodbye(server, reason, NOON)
+    hear(server, NOON, NOON + MINUTE + grace)
+    server.refresh_from_db()
+    assert server.status == "up"
+    assert server.silent_after == MINUTE + grace
+    found = fleet.read(acme.pk, NOON)
+    assert found.silent_after.tolist() == [server.silent_after.total_seconds()]
+    back = NOON + 9 * MINUTE
+    if grace < 8 * MINUTE:
+        hear(server, NOON, NOON + MINUTE + grace + SECOND)
+        server.refresh_from_db()
+        assert server.status == "silent", "who does not come back is told after all"
+    servers.note_goodbye(server, "", back)
+    hear(server, back, back)
+    assert uptime(server, NOON, NOON + HOUR).down == down
+
+
 # -- late -----------------------------------------------------------------------
 
 

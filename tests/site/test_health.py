@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+from datetime import timedelta
 
 import pytest
 from django.db import OperationalError
 from django.utils import timezone
 
-from sentinel_site.kit import heartbeat
+from metrics import outages, roundtrips
+from sentinel_site.kit import heartbeat, listening
 from sentinel_site.kit.redis_client import client as redis_client
 
 
@@ -32,7 +34,7 @@ def test_readiness_names_each_component_with_its_lag(client, db):
     assert answer.status_code == 200
     state = answer.json()
     assert state["state"] == "up"
-    assert set(state["components"]) == {"database", "redis", "evaluation", "ingest"}
+    assert set(state["components"]) == {"database", "redis", "evaluation", "canary", "ingest"}
     assert state["components"]["evaluation"]["lag_seconds"] < 5
 
 
@@ -41,6 +43,30 @@ def test_a_beat_that_stands_still_degrades(client, db):
     state = client.get("/readyz").json()
     assert state["state"] == "degraded"
     assert state["components"]["evaluation"]["state"] == "down"
+
+
+def test_the_canarys_last_round_trip_is_told_and_an_old_one_degrades(client, db):
+    now = timezone.now()
+    heartbeat.beat(now)
+    assert client.get("/readyz").json()["components"]["canary"]["state"] == "up", "none yet"
+    roundtrips.set_out(now - timedelta(minutes=10))
+    assert client.get("/readyz").json()["components"]["canary"]["state"] == "down"
+    roundtrips.arrived(now - timedelta(minutes=2))
+    told = client.get("/readyz").json()
+    assert (told["state"], told["components"]["canary"]["state"]) == ("up", "up")
+    assert 119 < told["components"]["canary"]["age_seconds"] < 140
+    roundtrips.arrived(now - timedelta(minutes=4))
+    told = client.get("/readyz").json()
+    assert (told["state"], told["components"]["canary"]["state"]) == ("degraded", "down")
+    listening.note(now)
+    assert client.get("/readyz").json()["state"] == "up", "after a start there is time for one"
+
+
+def test_our_own_last_outage_is_told(client, db):
+    now = timezone.now()
+    outages.note(now - timedelta(minutes=9), now - timedelta(minutes=5))
+    told = client.get("/readyz").json()["components"]["canary"]["last_outage"]
+    assert told["until"] == (now - timedelta(minutes=5)).isoformat()
 
 
 def test_redis_away_degrades_and_does_not_fail(client, db, settings):
