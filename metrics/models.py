@@ -84,3 +84,15 @@ class RoundTrip(models.Model):
 
     def __str__(self) -> str:
         return f"set out {self.set_out_at}, arrived {self.arrived_at}"
+
+
+class Listening(models.Model):
+    """When a process last said that it listens, kept where a restart does not forget it."""
+
+    said_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=models.Q(pk=1), name="one_listening")]
+
+    def __str__(self) -> str:
+        return f"said {self.said_at}"

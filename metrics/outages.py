@@ -14,12 +14,15 @@ from django.conf import settings
 from django.core.mail import send_mail
 from django.db import IntegrityError, transaction
 
-from metrics.models import Outage
+from metrics.models import Listening, Outage
+from sentinel_site.kit import listening
 
 log = structlog.get_logger(__name__)
 
 #: A restart is no outage that anybody is told of.
 TOLD_FROM = timedelta(minutes=1)
+#: How often it is written down that somebody listens.
+MARKED_EVERY = timedelta(seconds=15)
 KEEP = timedelta(days=400)
 
 
@@ -52,6 +55,21 @@ def _tell(since: datetime, until: datetime) -> None:
         )
     except (OSError, AnymailError) as error:
         log.error("outage not mailed", error=str(error))
+
+
+def mark(now: datetime) -> None:
+    """Say that somebody listens; what is missing since the last mark was an outage.
+
+    Redis, which knows it to the second, may be started anew together with us.
+    """
+    before = Listening.objects.filter(pk=1).values_list("said_at", flat=True).first()
+    if before is not None and now - before < MARKED_EVERY:
+        return
+    Listening.objects.update_or_create(pk=1, defaults={"said_at": now})
+    if before is not None and now - before > MARKED_EVERY + listening.GAP:
+        known = Outage.objects.filter(until__gt=before, since__lt=now)
+        if not known.exists():
+            note(before, now)
 
 
 def between(start: datetime, end: datetime) -> list[tuple[datetime, datetime]]:

@@ -67,7 +67,7 @@ async def _refuse(send: Any, status: int, code: str, title: str) -> None:
 async def lifespan(scope: Any, receive: Any, send: Any) -> None:
     """Say that agents are listened to, from the server's start to its end."""
     await receive()
-    stop = listening.keep_saying(_after_outage)
+    stop = listening.keep_saying(_after_outage, _mark)
     await send({"type": "lifespan.startup.complete"})
     await receive()
     stop.set()
@@ -78,6 +78,12 @@ def _after_outage(since: datetime, until: datetime) -> None:
     from metrics import outages
 
     outages.note(since, until)
+
+
+def _mark(now: datetime) -> None:
+    from metrics import outages
+
+    outages.mark(now)
 
 
 def _websockets() -> Any:

@@ -54,20 +54,25 @@ def last() -> Run | None:
     return Run(since, said_at)
 
 
-def keep_saying(after_outage: Callable[[datetime, datetime], object]) -> threading.Event:
+def keep_saying(
+    after_outage: Callable[[datetime, datetime], object], mark: Callable[[datetime], object]
+) -> threading.Event:
     """Note it in a thread until the event that is returned is set.
 
     `after_outage` is told from when to when nobody has listened; it is called again where it fails.
+    `mark` is told each time that somebody listens, to keep it where Redis does not forget it.
     """
     stop = threading.Event()
     threading.Thread(
-        target=_keep_saying, args=(stop, after_outage), name="listening", daemon=True
+        target=_keep_saying, args=(stop, after_outage, mark), name="listening", daemon=True
     ).start()
     return stop
 
 
 def _keep_saying(
-    stop: threading.Event, after_outage: Callable[[datetime, datetime], object]
+    stop: threading.Event,
+    after_outage: Callable[[datetime, datetime], object],
+    mark: Callable[[datetime], object],
 ) -> None:
     untold: tuple[datetime, datetime] | None = None
     while True:
@@ -81,6 +86,7 @@ def _keep_saying(
             if untold is not None:
                 after_outage(*untold)
                 untold = None
+            mark(now)
         except (Error, redis.RedisError) as error:
             log.warning("not listening", error=str(error).partition("\n")[0])
             connection.close()

@@ -292,6 +292,17 @@ def test_a_restart_is_kept_and_told_to_nobody(acme, settings, mailoutbox):
     assert outages.last().since == NOON
 
 
+def test_an_outage_is_known_though_redis_was_started_anew_with_us(db):
+    for second in range(0, 60, 5):
+        outages.mark(NOON + second * SECOND)
+    assert not Outage.objects.exists()
+    outages.mark(NOON + 10 * MINUTE)
+    assert outages.between(NOON, NOON + HOUR) == [(NOON + 45 * SECOND, NOON + 10 * MINUTE)]
+    outages.note(NOON + 20 * MINUTE, NOON + 30 * MINUTE)
+    outages.mark(NOON + 30 * MINUTE)
+    assert Outage.objects.count() == 2, "what Redis knew is not noted twice"
+
+
 def test_who_listens_again_knows_since_when_nobody_did():
     valkey().delete(listening._KEY)
     assert listening.note(NOON) is None
