@@ -177,6 +177,8 @@ def test_a_silent_server_says_why_its_agent_stopped(acme, rules):
     send(acme, NOW, cpu(1))
     Server.objects.update(goodbye="the host shuts down", goodbye_at=NOW)
     evaluation.evaluate(NOW + 65 * SECOND)
+    assert not Alert.objects.exists(), "it is given time to come back"
+    evaluation.evaluate(NOW + 16 * MINUTE + 5 * SECOND)
     (event,) = Alert.objects.get().incident.event_set.all()[:1]
     assert "its agent stopped: the host shuts down" in event.text
 
