@@ -20,6 +20,7 @@ from alerts import (
     checkins,
     chronos,
     dispatch,
+    early,
     escalations,
     external,
     fleet,
@@ -44,6 +45,7 @@ def evaluate(at: datetime) -> None:
     tenant = Tenant.objects.get(schema_name=current_schema())
     with transaction.atomic():
         if not _alone(tenant):
+            early.wake(tenant.schema_name)  # that run may have begun before this data came
             return
         suppression.expire(at)
         watched = fleet.read(tenant.pk, at)

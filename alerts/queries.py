@@ -215,10 +215,12 @@ def rules() -> QuerySet[Rule]:
 
 
 def channels() -> list[NotificationChannel]:
-    """Each with `last`, its newest delivery, or None."""
-    rows = list(NotificationChannel.objects.order_by("name"))
+    """Each with `last`, its newest delivery or None, and `bounce`, why its mail came back."""
+    rows = list(NotificationChannel.objects.select_related("fares").order_by("name"))
     for row in rows:
-        row.last = row.notification_set.order_by("-pk").first()  # type: ignore[attr-defined]
+        dress: Any = row
+        dress.last = row.notification_set.order_by("-pk").first()
+        dress.bounce = row.fares.bounce if hasattr(row, "fares") else ""
     return rows
 
 

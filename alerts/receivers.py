@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from anymail.signals import AnymailTrackingEvent, tracking
 from django.dispatch import receiver
+from django.utils import timezone
 
 from accounts.models import User
 from accounts.signals import tenant_provisioned
-from alerts import defaults, early, live
+from alerts import bounces, defaults, early, live
 from clouds.signals import server_changed
 from metrics.signals import stored
 
@@ -36,3 +38,10 @@ def judge_what_came(schema: str, **_: Any) -> None:
 def hint_at_a_server(schema: str, server_id: int, **_: Any) -> None:
     """Open pages look again at a server whose status somebody changed."""
     live.announce(schema, "server", server_id)
+
+
+@receiver(tracking)
+def note_what_became_of_mail(event: AnymailTrackingEvent, **_: Any) -> None:
+    """A channel whose mail came back says so."""
+    said = event.mta_response or event.description or ""
+    bounces.note(event.event_type, event.recipient or "", said, event.timestamp or timezone.now())

@@ -9,7 +9,7 @@ from django.db import transaction
 
 from accounts.access import Access, audit
 from accounts.timers import wake
-from alerts import incidents, notifiers, rulefiles
+from alerts import bounces, incidents, notifiers, rulefiles
 from alerts.models import Alert, NotificationChannel, Pending, Remembered, Rule, RuleVersion
 from alerts.rulefiles import Change
 
@@ -86,6 +86,7 @@ def save_channel(access: Access, channel: NotificationChannel) -> dict[str, str]
     made = notifiers.made(channel.kind, channel.config)
     channel.config = {**channel.config, **made}
     channel.save()
+    bounces.forget(channel)
     audit(access, verb, channel, kind=channel.kind)
     return made
 

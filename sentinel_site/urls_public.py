@@ -1,5 +1,6 @@
 """What is served from the public schema: accounts, agents' doors, the staff's admin."""
 
+from django.conf import settings
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -30,3 +31,5 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/docs/", SpectacularSwaggerSplitView.as_view(url_name="api-schema"), name="api-docs"),
     path("staff/", admin.site.urls),
 ]
+if settings.ANYMAIL.get("WEBHOOK_SECRET"):  # without one anybody could say that mail bounced
+    urlpatterns.append(path("anymail/", include("anymail.urls")))

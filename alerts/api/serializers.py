@@ -302,6 +302,13 @@ class ChannelSerializer(Validated):
     made: Mapping[str, str] = {}
 
     config = TextsField(child=serializers.CharField(allow_blank=True))
+    failing_since = serializers.DateTimeField(
+        source="fares.failing_since", default=None, read_only=True, allow_null=True
+    )
+    bounced_at = serializers.DateTimeField(
+        source="fares.bounced_at", default=None, read_only=True, allow_null=True
+    )
+    bounce = serializers.CharField(source="fares.bounce", default="", read_only=True)
 
     class Meta:
         model = NotificationChannel
@@ -315,6 +322,9 @@ class ChannelSerializer(Validated):
             "most_a_minute",
             "tells_acknowledged",
             "fallback",
+            "failing_since",
+            "bounced_at",
+            "bounce",
             "created_at",
         ]
         read_only_fields = ["created_at"]

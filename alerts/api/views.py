@@ -121,7 +121,7 @@ class RuleViewSet(ModelViewSet[Rule]):
 class ChannelViewSet(ModelViewSet[NotificationChannel]):
     """Who is told. Admins change them."""
 
-    queryset = NotificationChannel.objects.all()
+    queryset = NotificationChannel.objects.select_related("fares")
     serializer_class = ChannelSerializer
     permission_classes = [AtLeastAdmin]
     pagination_class = NewestFirst
