@@ -75,12 +75,12 @@ def judge_next(
     breach = judge(terms.limits, value, is_open=bool(state.severity))
     if breach is None:
         return _without(terms, state, point, at)
-    state = State(state.since or point, None, state.severity)
-    assert state.since is not None  # noqa: S101  narrows the type
+    began = state.since is None
+    since = state.since or point
+    state = State(since, None, state.severity)
     if not state.severity:
-        if at - state.since >= terms.hold:
+        if at - since >= terms.hold:
             return Judged(replace(state, severity=breach.severity), Decision.OPENS, breach)
-        began = state.since == point
         return Judged(state, Decision.BEGINS if began else Decision.WAITS, breach)
     if breach.severity == state.severity:
         return Judged(state, Decision.HOLDS, breach)

@@ -16,6 +16,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
 
+from agent_client import units
 from alerts import notifiers, patterns, selectors, sentences
 from alerts.sentences import Measured
 from alerts.thresholds import Limits, errors
@@ -210,6 +211,13 @@ class Rule(models.Model):
         if self.kind == self.Kind.EVENT:
             return self.aggregation == self.Aggregation.ABSENT
         return self.kind in (self.Kind.SILENCE, self.Kind.FORECAST)
+
+    @property
+    def in_seconds(self) -> bool:
+        """Whether its limits are read best as spans: a certificate's `seconds_left`."""
+        counted = self.aggregation in ("count", "rate", "changes")
+        is_span = units.unit_of(self.measurement, self.field) == "seconds"
+        return self.kind == self.Kind.METRIC and is_span and not counted
 
     @property
     def limits(self) -> list[tuple[str, float]]:
