@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from alerts import evaluation, previews
-from alerts.models import Alert, Rule
+from alerts.models import Alert, Judgement, Rule
 from sentinel_site.kit.tenancy import in_schema
 from tests.alerts.builders import MINUTE, SECOND, make_rule
 from tests.alerts.test_evaluation import (  # noqa: F401
@@ -55,14 +55,16 @@ def test_a_preview_is_what_evaluation_really_raised(acme, rules, kind, seed):  #
             )
         evaluation.evaluate(slot)
     shown = previews.over_slots(acme, rule, slots)
-    really = [
-        (
-            alert.server.host,
-            alert.opened_at.timestamp(),
-            alert.resolved_at.timestamp() if alert.resolved_at else None,
-        )
-        for alert in Alert.objects.select_related("server")
-    ]
+    hosts = dict(Alert.objects.values_list("fingerprint", "server__host"))
+    really: list[tuple[str, float, float | None]] = []
+    open_since: dict[str, float] = {}
+    for one in Judgement.objects.filter(decision__in=["opens", "recovers"]):
+        if one.decision == "opens":
+            open_since[one.fingerprint] = one.at.timestamp()
+        else:
+            began = open_since.pop(one.fingerprint)
+            really.append((hosts[one.fingerprint], began, one.at.timestamp()))
+    really += [(hosts[name], began, None) for name, began in open_since.items()]
     told = [(one.host, one.opened_at, one.ended_at) for one in shown.alerts]
     assert sorted(told, key=str) == sorted(really, key=str)
     assert shown.count == len(really)
