@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from datetime import datetime
 
 from django.http import HttpResponse
 from django.shortcuts import render
@@ -26,7 +27,7 @@ COLUMNS = (
 @permit(Role.VIEWER)
 def report(request: TenantRequest) -> HttpResponse:
     now = timezone.now()
-    found = uptimes.report(_period(request), now)
+    found = uptimes.report(_period(request, now), now)
     zone = request.GET.get("zone", "UTC")
     context = {
         "report": found,
@@ -43,7 +44,8 @@ def report(request: TenantRequest) -> HttpResponse:
 @require_GET
 @permit(Role.VIEWER)
 def report_csv(request: TenantRequest) -> HttpResponse:
-    found = uptimes.report(_period(request), timezone.now())
+    now = timezone.now()
+    found = uptimes.report(_period(request, now), now)
     answer = HttpResponse(content_type="text/csv; charset=utf-8")
     name = f"uptime-{request.tenant.slug}-{found.span.start:%Y-%m-%d}.csv"
     answer["Content-Disposition"] = f'attachment; filename="{name}"'
@@ -75,10 +77,10 @@ def _safe(text: str) -> str:
     return f"'{text}" if text[:1] in "=+-@\t\r" else text
 
 
-def _period(request: TenantRequest) -> Period:
+def _period(request: TenantRequest, now: datetime) -> Period:
     asked = request.GET
     return uptimes.period(
-        timezone.now(),
+        now,
         month=asked.get("month", ""),
         window=asked.get("window", ""),
         start=asked.get("from", ""),
