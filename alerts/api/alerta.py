@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.db import transaction
@@ -19,12 +19,13 @@ from rest_framework.exceptions import APIException
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts.access import audit
+from accounts.access import Access, audit
 from accounts.models import Tenant
-from alerts import incidents
+from alerts import care, checkins, incidents
 from alerts.api.foreign import ForeignDoor, access_of, inside
 from alerts.doors import alerta, alerta_query, entry
-from alerts.models import Alert, Severity
+from alerts.doors import alerta_heartbeats as heartbeats
+from alerts.models import Alert, CheckIn, Severity
 from sentinel_site.kit.problems import NotFound, Problem
 from sentinel_site.kit.tenancy import tenant_link
 
@@ -108,14 +109,68 @@ class ActionView(AlertaDoor):
     def put(self, request: Request, identity: str) -> Response:
         holder, now = self.operator(request), timezone.now()
         given = self.body(request)
-        asked = given.get("action") or given.get("status") if isinstance(given, dict) else None
-        action = _ACTIONS.get(str(asked))
+        fields = given if isinstance(given, dict) else {}
+        name = fields.get("action") or _STATUSES.get(str(fields.get("status")))
+        action = _ACTIONS.get(str(name))
         if action is None:
             raise NotAnAction(f"Use one of {', '.join(_ACTIONS)}.")
+        asked = Asked(str(fields.get("text") or ""), alerta.shelved_for(fields), now)
+        with inside(holder) as tenant, transaction.atomic():
+            action(access_of(holder, tenant), _alert(identity), asked)
+        return Response({"status": "ok"})
+
+
+class NoteView(AlertaDoor):
+    """A note on an alert is a comment in its incident's history."""
+
+    def put(self, request: Request, identity: str) -> Response:
+        holder, now = self.operator(request), timezone.now()
+        given = self.body(request)
+        text = str(given.get("text") or "") if isinstance(given, dict) else ""
         with inside(holder) as tenant, transaction.atomic():
             alert = _alert(identity)
-            action(alert, str(given.get("text") or ""), now)
-            audit(access_of(holder, tenant), f"alert.{asked}", alert)
+            care.comment(access_of(holder, tenant), alert.incident, text, now)
+        note = {
+            "id": alerta.identity(alert),
+            "text": text,
+            "user": None,
+            "type": "alert",
+            "createTime": alerta.stamp(now),
+            "updateTime": None,
+            "related": {"alert": alerta.identity(alert)},
+        }
+        return Response({"status": "ok", "id": note["id"], "note": note}, status=201)
+
+
+class HeartbeatsView(AlertaDoor):
+    """Heartbeats are check-ins, named by their origin."""
+
+    def get(self, request: Request) -> Response:
+        now = timezone.now()
+        with inside(self.reader(request)):
+            shown = [heartbeats.document(row, now) for row in CheckIn.objects.all()[:MOST]]
+        return Response({"status": "ok", "heartbeats": shown, "total": len(shown)})
+
+    def post(self, request: Request) -> Response:
+        holder, now = self.sender(request), timezone.now()
+        heartbeat = heartbeats.parse(self.body(request), now)
+        with inside(holder) as tenant:
+            row = heartbeats.take(access_of(holder, tenant), heartbeat, now)
+            shown = heartbeats.document(row, now)
+        return Response({"status": "ok", "id": shown["id"], "heartbeat": shown}, status=201)
+
+
+class HeartbeatView(AlertaDoor):
+    def get(self, request: Request, identity: str) -> Response:
+        now = timezone.now()
+        with inside(self.reader(request)):
+            shown = heartbeats.document(_check_in(identity), now)
+        return Response({"status": "ok", "total": 1, "heartbeat": shown})
+
+    def delete(self, request: Request, identity: str) -> Response:
+        holder, now = self.operator(request), timezone.now()
+        with inside(holder) as tenant:
+            checkins.delete(access_of(holder, tenant), _check_in(identity), now)
         return Response({"status": "ok"})
 
 
@@ -195,34 +250,69 @@ class UnknownView(AlertaDoor):
     post = put = delete = get
 
 
+class Asked(NamedTuple):
+    """What comes with an action; `timeout` in seconds, None where none is given."""
+
+    text: str
+    timeout: int | None
+    at: datetime
+
+
 _IN_HISTORY = (
     *("id", "resource", "event", "environment", "service", "group", "value", "tags", "attributes"),
     *("origin", "customer"),
 )
 
 
-def _acknowledge(alert: Alert, text: str, now: datetime) -> None:
-    incidents.acknowledge(alert.incident, None, now)
+def _acknowledge(access: Access, alert: Alert, asked: Asked) -> None:
+    care.acknowledge(access, alert.incident, asked.at)
 
 
-def _close(alert: Alert, text: str, now: datetime) -> None:
+def _release(access: Access, alert: Alert, asked: Asked) -> None:
+    care.release(access, alert.incident, asked.at)
+
+
+def _shelve(access: Access, alert: Alert, asked: Asked) -> None:
+    until = asked.at + timedelta(seconds=asked.timeout or alerta.SHELVED)
+    care.shelve(access, alert.incident, until, asked.text, asked.at)
+
+
+def _unshelve(access: Access, alert: Alert, asked: Asked) -> None:
+    care.unshelve(access, alert.incident, asked.at)
+
+
+def _close(access: Access, alert: Alert, asked: Asked) -> None:
+    """Ends the one alert; its incident goes on while others of it are open."""
     if alert.resolved_at is not None:
         raise incidents.AlreadyResolved("alert is already in closed status")
-    said = text or "Closed through Alerta's API."
-    incidents.recover_all([incidents.Recovered(alert, None, said)], now, by_hand=True)
+    said = asked.text or "Closed through Alerta's API."
+    incidents.recover_all([incidents.Recovered(alert, None, said)], asked.at, by_hand=True)
+    audit(access, "alert.closed", alert)
 
 
-_ACTIONS: dict[str, Callable[[Alert, str, datetime], None]] = {
+_ACTIONS: dict[str, Callable[[Access, Alert, Asked], None]] = {
     "ack": _acknowledge,
+    "unack": _release,
+    "open": _release,
+    "shelve": _shelve,
+    "unshelve": _unshelve,
     "close": _close,
-    "closed": _close,
 }
+#: What `status` may be set to, as actions.
+_STATUSES = {"ack": "ack", "open": "open", "shelved": "shelve", "closed": "close"}
 
 
 def _alert(identity: str) -> Alert:
     number = alerta.number_of(identity)
     found = Alert.objects.select_related("incident").filter(pk=number or 0).first()
     if found is None or not alerta.identity(found).startswith(identity):
+        raise NotFound("not found")
+    return found
+
+
+def _check_in(identity: str) -> CheckIn:
+    found = CheckIn.objects.filter(pk=alerta.number_of(identity) or 0).first()
+    if found is None:
         raise NotFound("not found")
     return found
 
@@ -241,9 +331,14 @@ def _counts(found: QuerySet[Alert]) -> dict[str, Any]:
     groups = (
         found.order_by()
         .annotate(
-            closed=Q(resolved_at__isnull=False), taken=Q(incident__acknowledged_at__isnull=False)
+            closed=Q(resolved_at__isnull=False),
+            shelved=Q(incident__shelved_until__isnull=False),
+            taken=Q(incident__acknowledged_at__isnull=False),
         )
-        .values("severity", "origin", "received__said__severity", "closed", "suppressed", "taken")
+        .values(
+            *("severity", "origin", "received__said__severity", "suppressed"),
+            *("closed", "shelved", "taken"),
+        )
         .annotate(number=Count("pk"))
     )
     severities: Counter[str] = Counter()
@@ -252,7 +347,10 @@ def _counts(found: QuerySet[Alert]) -> dict[str, Any]:
         told = one["received__said__severity"] if one["origin"] == alerta.ORIGIN else None
         severity = alerta.severity_of(one["severity"], told, is_closed=one["closed"])
         status = alerta.status(
-            is_closed=one["closed"], is_muted=bool(one["suppressed"]), is_taken=one["taken"]
+            is_closed=one["closed"],
+            is_shelved=one["shelved"],
+            is_muted=bool(one["suppressed"]),
+            is_taken=one["taken"],
         )
         severities[severity] += one["number"]
         statuses[status] += one["number"]

@@ -19,6 +19,8 @@ ORIGIN = "alerta"
 #: Seconds until an alert that is not repeated is over, where its sender says nothing; Alerta's own.
 TIMEOUT = 86_400
 LONGEST_TIMEOUT = 366 * 86_400
+#: Seconds for which an alert is shelved where nobody says how long; Alerta's own.
+SHELVED = 7200
 
 #: Alerta's severities with ours, the worst first; None: it is over.
 SEVERITIES: dict[str, Severity | None] = {
@@ -84,19 +86,10 @@ class NotAnAlert(Problem):
 
 def parse(given: Any, now: datetime) -> Signal:
     """An alert as `POST /alert` takes it. Raises NotAnAlert, which says what to mend."""
-    if not isinstance(given, dict):
-        raise NotAnAlert("Send one JSON object.")
-    said: dict[str, Any] = {name: _text(given, name, most) for name, most in _TEXTS.items()}
-    for name in ("resource", "event"):
-        if not said[name]:
-            raise NotAnAlert(f'Missing mandatory value for "{name}"')
-    said |= {name: _texts(given, name) for name in _LISTS}
-    said["attributes"] = _attributes(given)
+    said = fields(given, now, ("resource", "event"))
     said["severity"] = severity = str(given.get("severity") or "normal")
     if severity not in SEVERITIES:
         raise NotAnAlert(f"Severity ({severity}) is not one of {', '.join(SEVERITIES)}")
-    said["timeout"] = _timeout(given)
-    said["createTime"] = _created(given, now)
     events = sorted({said["event"], *said["correlate"]}) if said["correlate"] else [said["event"]]
     number = _NUMBER.match(said["value"])
     service = next(iter(said["service"]), "") or said["group"] or "system"
@@ -116,6 +109,21 @@ def parse(given: Any, now: datetime) -> Signal:
         expires_at=now + timedelta(seconds=said["timeout"]) if said["timeout"] else None,
         said=said,
     )
+
+
+def fields(given: Any, now: datetime, needed: Sequence[str]) -> dict[str, Any]:
+    """What alerts and heartbeats have alike, each within its bounds. Raises NotAnAlert."""
+    if not isinstance(given, dict):
+        raise NotAnAlert("Send one JSON object.")
+    said: dict[str, Any] = {name: _text(given, name, most) for name, most in _TEXTS.items()}
+    for name in needed:
+        if not said[name]:
+            raise NotAnAlert(f'Missing mandatory value for "{name}"')
+    said |= {name: _texts(given, name) for name in _LISTS}
+    said["attributes"] = _attributes(given)
+    said["timeout"] = _timeout(given)
+    said["createTime"] = _created(given, now)
+    return said
 
 
 def host_of(resource: str) -> str:
@@ -143,6 +151,7 @@ def document(alert: Alert, link: str) -> dict[str, Any]:
         "correlate": list(said.get("correlate", ())),
         "status": status(
             is_closed=closed,
+            is_shelved=alert.incident.shelved_until is not None,
             is_muted=bool(alert.suppressed),
             is_taken=alert.incident.acknowledged_at is not None,
         ),
@@ -177,10 +186,12 @@ def severity_of(severity: str, told: str | None, *, is_closed: bool) -> str:
     return told if told and SEVERITIES.get(told) == severity else OURS[Severity(severity)]
 
 
-def status(*, is_closed: bool, is_muted: bool, is_taken: bool) -> str:
+def status(*, is_closed: bool, is_shelved: bool, is_muted: bool, is_taken: bool) -> str:
     """Alerta's word for how far people are with it."""
     if is_closed:
         return "closed"
+    if is_shelved:
+        return "shelved"
     if is_muted:
         return "blackout"
     return "ack" if is_taken else "open"
@@ -206,6 +217,11 @@ def stamp(at: datetime) -> str:
 def read_stamp(text: str) -> datetime:
     """Raises ValueError."""
     return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+
+
+def shelved_for(given: Mapping[str, Any]) -> int | None:
+    """The seconds that `timeout` asks for, None without one. Raises NotAnAlert."""
+    return None if given.get("timeout") is None else _timeout(given)
 
 
 def _text(given: Mapping[str, Any], name: str, most: int) -> str:

@@ -105,12 +105,14 @@ def _id(value: str, how: str) -> Q:
 
 def _status(value: str, how: str) -> Q:
     closed, blackout = Q(resolved_at__isnull=False), ~Q(suppressed="")
+    shelved = Q(incident__shelved_until__isnull=False)
     taken = Q(incident__acknowledged_at__isnull=False)
     known = {
         "closed": closed,
-        "blackout": ~closed & blackout,
-        "ack": ~closed & ~blackout & taken,
-        "open": ~closed & ~blackout & ~taken,
+        "shelved": ~closed & shelved,
+        "blackout": ~closed & ~shelved & blackout,
+        "ack": ~closed & ~shelved & ~blackout & taken,
+        "open": ~closed & ~shelved & ~blackout & ~taken,
     }
     return known.get(value, Q(pk=0))
 

@@ -17,13 +17,13 @@ from accounts import keys
 from accounts.keys import KeyHolder, NotCached
 from alerts.doors import alerta, entry
 from alerts.doors.entry import Answer
-from alerts.doors.gathering import Gathering
+from alerts.doors.group_commit import GroupCommit
 from sentinel_site.kit.problems import DatabaseAway, Failure, Problem
 
 PATH = "/alerta/alert"
 
 log = structlog.get_logger(__name__)
-_gathering = Gathering()
+_together = GroupCommit()
 
 
 class HotDoor:
@@ -58,7 +58,7 @@ async def _answer(headers: Mapping[str, str], query: str, body: bytes) -> Answer
     try:
         holder = await _sender(headers, query)
         signal = alerta.parse(entry.parsed(body), timezone.now())
-        return await _gathering.take(holder.schema_name, signal)
+        return await _together.take(holder.schema_name, signal)
     except Problem as problem:
         return entry.refusal(problem)
     except (InterfaceError, OperationalError):

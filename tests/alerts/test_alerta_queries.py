@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from typing import Any
+
 import pytest
+from django.utils import timezone
 
 from accounts.models import AuditEntry
-from alerts.models import Incident
+from alerts import checkins
+from alerts.doors import alerta_heartbeats
+from alerts.models import Alert, CheckIn, Incident
 from clouds.models import CloudGroup
 from tests.alerts.alertas import ask, send
 from tests.alerts.builders import NOON, make_rule, make_server
@@ -117,7 +123,7 @@ def test_to_acknowledge_takes_the_incident(admin, ingest):
     assert Incident.objects.get().acknowledged_at is not None
     assert ask(admin, "GET", f"/alert/{number}").json()["alert"]["status"] == "ack"
     assert ask(admin, "PUT", action, {"action": "ack"}).status_code == 409
-    assert AuditEntry.objects.filter(verb="alert.ack").count() == 1
+    assert AuditEntry.objects.filter(verb="incident.acknowledged").count() == 1
 
 
 def test_to_close_ends_it_and_the_next_opens_it_again(admin, ingest):
@@ -149,3 +155,80 @@ def test_parts_of_alerta_that_are_not_here_say_so(admin):
     answer = ask(admin, "GET", "/blackouts")
     assert (answer.status_code, answer.json()["status"]) == (404, "error")
     assert "send" in answer.json()["message"]
+
+
+def test_an_incident_is_given_back_shelved_and_brought_back(admin, ingest):
+    number = send(ingest, severity="major").json()["id"]
+
+    def act(action: str, **more: Any) -> Any:
+        return ask(admin, "PUT", f"/alert/{number}/action", {"action": action, **more})
+
+    def status() -> str:
+        return ask(admin, "GET", f"/alert/{number}").json()["alert"]["status"]
+
+    for action, after in (
+        ("ack", "ack"),
+        ("unack", "open"),
+        ("shelve", "shelved"),
+        ("unshelve", "open"),
+    ):
+        answer = act(action)
+        assert answer.status_code == 200, answer.content
+        assert status() == after
+        assert ask(admin, "GET", f"/alerts?status={after}").json()["statusCounts"] == {after: 1}
+    assert act("shelve", timeout="soon").status_code == 400
+    assert act("shelve", timeout=600).status_code == 200
+    until = Incident.objects.get().shelved_until
+    assert timedelta(seconds=590) < until - timezone.now() <= timedelta(seconds=600)
+
+
+def test_a_note_is_a_comment(admin, ingest):
+    number = send(ingest, severity="major").json()["id"]
+    answer = ask(admin, "PUT", f"/alert/{number}/note", {"text": "seen before"})
+    assert (answer.status_code, answer.json()["note"]["text"]) == (201, "seen before")
+    assert Incident.objects.get().event_set.get(kind="commented").text == "seen before"
+    assert ask(admin, "PUT", f"/alert/{number}/note", {"text": ""}).status_code in (400, 422)
+
+
+# -- heartbeats ---------------------------------------------------------------
+
+
+def beat(key: str, **given: Any) -> Any:
+    return ask(key, "POST", "/heartbeat", {"origin": "backup/db01", "timeout": 600, **given})
+
+
+def test_a_heartbeat_is_a_check_in_and_its_absence_an_alert(admin, ingest):
+    for _ in range(2):
+        answer = beat(ingest, attributes={"severity": "critical"})
+        assert answer.status_code == 201, answer.content
+    row = CheckIn.objects.get()
+    assert (row.name, row.period, row.state) == ("backup/db01", timedelta(seconds=600), "up")
+    (shown,) = ask(admin, "GET", "/heartbeats").json()["heartbeats"]
+    assert (shown["origin"], shown["status"], shown["timeout"]) == ("backup/db01", "ok", 600)
+    checkins.judge(timezone.now() + timedelta(minutes=12), None)
+    alert = Alert.objects.get()
+    assert (alert.severity, alert.resolved_at) == ("critical", None)
+    beat(ingest)
+    assert Alert.objects.get().resolved_at is not None
+
+
+def test_a_heartbeat_is_deleted_by_who_may(admin, ingest):
+    number = beat(ingest).json()["id"]
+    assert ask(ingest, "DELETE", f"/heartbeat/{number}").status_code == 403
+    assert ask(admin, "DELETE", f"/heartbeat/{number}").status_code == 200
+    assert ask(admin, "GET", f"/heartbeat/{number}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "given", [{"origin": ""}, {"timeout": "x"}, {"attributes": {"severity": "ok"}}, {"tags": "a"}]
+)
+def test_bad_heartbeats_are_refused(ingest, given):
+    assert beat(ingest, **given).status_code == 400
+    assert not CheckIn.objects.exists()
+
+
+def test_more_origins_than_anyone_has_are_refused(ingest, monkeypatch):
+    monkeypatch.setattr(alerta_heartbeats, "MOST", 1)
+    assert beat(ingest).status_code == 201
+    assert beat(ingest).status_code == 201
+    assert beat(ingest, origin="another").status_code == 429

@@ -74,6 +74,9 @@ def test_the_command_line_of_alerta_sends_queries_acknowledges_and_closes(
     assert organization.get(f"incidents/{alert['incident']}/")["resolved_at"]
     assert "closed" in alerta("query", "--ids", number)
 
+    alerta("heartbeat", "--origin", "backup/db01", "--timeout", "600")
+    assert "backup/db01" in alerta("heartbeats")
+
 
 @contextmanager
 def exporter(value: list[float]) -> Iterator[int]:

@@ -155,12 +155,26 @@ DOORS = {
         path=f"alerta/alert/{NO_ALERT}/action",
         is_alertas=True,
     ),
+    "alerta/alert/<str:identity>/note": Door(
+        {"text": "mine"}, ACTS, method="PUT", path=f"alerta/alert/{NO_ALERT}/note", is_alertas=True
+    ),
+    "alerta/heartbeat": Door(
+        {"origin": ""},
+        {**SENDS, **dict.fromkeys(("administrator", "stranger"), (400, "not-an-alert"))},
+        is_alertas=True,
+    ),
+    "alerta/heartbeat/<str:identity>": Door(
+        method="DELETE", path=f"alerta/heartbeat/{NO_ALERT}", otherwise=ACTS, is_alertas=True
+    ),
     "alerta/<path>": Door(
         path="alerta/blackout", otherwise=dict.fromkeys(USUAL, (404, "not-found")), is_alertas=True
     ),
     **{
         f"alerta/{path}": Door(method="GET", otherwise=ASKS, is_alertas=True)
-        for path in ("alerts", "alerts/count", "alerts/history", "userinfo", "management/status")
+        for path in (
+            *("alerts", "alerts/count", "alerts/history", "heartbeats"),
+            *("userinfo", "management/status"),
+        )
     },
     "alertmanager/api/v1/alerts": Door([OVER], SENDS),
     "alertmanager/api/v2/alerts": Door([OVER], SENDS),

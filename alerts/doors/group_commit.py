@@ -27,7 +27,7 @@ MOST_WAITING = 4096
 AT_ONCE = 2
 
 
-class Gathering:
+class GroupCommit:
     """The alerts that wait in this process, by organization."""
 
     def __init__(self) -> None:
