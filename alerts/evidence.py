@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections import Counter
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
@@ -212,6 +213,48 @@ def kept_entries(incident: Incident) -> list[knowledge.Entry]:
     """The known failures that were seen when it began, the most telling first."""
     by_id = {entry.id: entry for entry in knowledge.entries()}
     return [by_id[name] for name in incident.evidence.get("known", []) if name in by_id]
+
+
+def kept_known(incident: Incident) -> list[knowledge.Known]:
+    """Those entries with how many lines each explains."""
+    counts: Counter[str] = Counter()
+    for line in incident.evidence.get("lines", []):
+        counts[line["entry"]] += line["count"]
+    return [knowledge.Known(entry, counts[entry.id]) for entry in kept_entries(incident)]
+
+
+def kept_lines(incident: Incident) -> list[dict[str, Any]]:
+    """The log lines that were kept with it, as pages show lines."""
+    return [
+        {
+            "at": datetime.fromisoformat(line["at"]),
+            "level": line["level"],
+            "message": line["message"],
+            "service": line["service"],
+            "component": "",
+            "request_id": "",
+            "path": "",
+            "server": {"pk": line["server"], "host": line["host"]},
+        }
+        for line in incident.evidence.get("lines", [])
+    ]
+
+
+def symptoms(alerts: list[Alert]) -> list[dict[str, Any]]:
+    """What follows from the cause: each sort once, with how many and on how many servers."""
+    sorts: dict[str, list[Alert]] = {}
+    for alert in alerts:
+        if alert.part == Alert.Part.SYMPTOM:
+            sorts.setdefault(alert.in_short, []).append(alert)
+    return [
+        {
+            "text": text,
+            "count": len(those),
+            "servers": len({one.host for one in those}),
+            "over": sum(one.resolved_at is not None for one in those),
+        }
+        for text, those in sorted(sorts.items(), key=lambda one: (-len(one[1]), one[0]))
+    ]
 
 
 def in_words(kept: dict[str, Any]) -> str:

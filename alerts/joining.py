@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -197,9 +198,12 @@ def _change_cause(incident: Incident, cluster: Cluster, picture: Picture) -> Lin
 
 
 def _counted(rows: Sequence[Row], but: Row | None = None) -> str:
-    """`12 more alerts: nova-compute on c1, nova-compute on c2, heat-engine on ctl1 …`."""
-    others = [row for row in rows if row is not but]
-    named = [row.called or row.title for row in others[:NAMED]]
+    """`12 more alerts: nova-compute is down (10), heat-engine is down (2)`."""
+    others = Counter(row.called or row.title for row in rows if row is not but)
+    named = [
+        f"{name} ({count})" if count > 1 else name for name, count in others.most_common(NAMED)
+    ]
     more = " …" if len(others) > NAMED else ""
-    amount = "one more alert" if len(others) == 1 else f"{len(others)} more alerts"
+    total = others.total()
+    amount = "one more alert" if total == 1 else f"{total} more alerts"
     return f"{amount}: {', '.join(named)}{more}"

@@ -14,9 +14,9 @@ from django.views.decorators.http import require_GET, require_POST
 
 from accounts.access import TenantRequest, fetch, permit
 from accounts.models import Role, User
-from alerts import delivery, evidence, incidents, notifiers, previews, queries, rules
+from alerts import care, delivery, evidence, notifiers, previews, queries, rules
 from alerts.forms import ChannelForm, RuleForm
-from alerts.models import Incident, NotificationChannel, Rule, Severity
+from alerts.models import Alert, Incident, NotificationChannel, Rule, Severity
 from metrics import queries as metrics
 from sentinel_site.kit.fragments import fragment
 from sentinel_site.kit.problems import NotFound
@@ -65,15 +65,22 @@ def incident(request: TenantRequest, pk: int) -> HttpResponse:
     row = queries.incident(pk)
     if row is None:
         raise NotFound
-    alerts = sorted(row.alert_set.all(), key=lambda one: -Severity(one.severity).rank)
-    lines = evidence.lines(request.tenant.pk, alerts)
+    alerts = sorted(
+        row.alert_set.all(),
+        key=lambda one: (one.part != Alert.Part.CAUSE, -Severity(one.severity).rank, one.pk),
+    )
+    lines = evidence.lines(request.tenant.pk, alerts) or evidence.kept_lines(row)
     context = {
         "incident": row,
         "alerts": alerts,
-        "figures": evidence.figures(alerts),
-        "advice": evidence.advice(alerts),
-        "known": evidence.known(lines),
+        "why": evidence.in_words(row.evidence),
+        "symptoms": evidence.symptoms(alerts),
+        "symptom_count": sum(one.part == Alert.Part.SYMPTOM for one in alerts),
+        "figures": [] if row.cause else evidence.figures(alerts),
+        "advice": evidence.advice(alerts[:1] if row.cause else alerts),
+        "known": evidence.kept_known(row) or evidence.known(lines),
         "lines": lines,
+        "people": care.people(request.access),
         "charts": evidence.charts(alerts),
         "history": queries.history(row),
     }
@@ -89,14 +96,14 @@ def incident(request: TenantRequest, pk: int) -> HttpResponse:
 @require_POST
 def acknowledge(request: TenantRequest, pk: int) -> HttpResponse:
     row = fetch(request, Incident, Role.MEMBER, pk=pk)
-    incidents.acknowledge(row, _person(request), timezone.now())
+    care.acknowledge(request.access, row, timezone.now())
     return _acted(request, row, "You have it.")
 
 
 @require_POST
 def resolve(request: TenantRequest, pk: int) -> HttpResponse:
     row = fetch(request, Incident, Role.MEMBER, pk=pk)
-    incidents.resolve(row, _person(request), timezone.now())
+    care.resolve(request.access, row, timezone.now())
     return _acted(request, row, "Resolved. If its rule still holds, it opens again.")
 
 

@@ -97,6 +97,27 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   else shown.set(element, text);
 });
 
+/* -- what somebody has opened stays open: details are the same by their id, else by their summary -- */
+
+const named = (details) => details.id || details.querySelector("summary")?.textContent.trim() || "";
+const unfolded = new WeakMap();
+document.addEventListener("htmx:beforeSwap", (event) => {
+  const { target } = event.detail;
+  if (!target?.matches?.("[data-live]")) return;
+  unfolded.set(target, [...target.querySelectorAll("details[open]")].map(named));
+});
+document.addEventListener("htmx:afterSwap", (event) => {
+  const { target } = event.detail;
+  const open = [...(unfolded.get(target) ?? [])];
+  for (const details of open.length ? target.querySelectorAll("details") : []) {
+    const place = open.indexOf(named(details));
+    if (place >= 0) {
+      details.open = true;
+      open.splice(place, 1);
+    }
+  }
+});
+
 document.addEventListener("htmx:afterRequest", (event) => {
   if (event.detail.successful && event.detail.requestConfig.verb !== "get") refreshAll(0);
 });

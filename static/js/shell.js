@@ -112,9 +112,20 @@ document.addEventListener("keydown", (event) => {
       search.focus();
     } else document.querySelector("[data-open-palette]")?.click();
   }
-  if (event.key === "a") document.querySelector("[data-key-acknowledge]")?.click();
+  if (event.key === "j" || event.key === "k") step(event.key === "j" ? 1 : -1);
+  if (event.key === "a") {
+    const row = document.activeElement?.closest(".inc");
+    (row?.querySelector("[hx-post$='/acknowledge/']") ?? document.querySelector("[data-key-acknowledge]"))?.click();
+  }
   if (event.key === "?") document.getElementById("keys")?.showModal();
 });
+
+/* j and k go through the rows of a list of incidents; Enter follows the link that has the focus. */
+function step(by) {
+  const links = [...document.querySelectorAll(".inc h2 a")];
+  const now = links.indexOf(document.activeElement?.closest(".inc")?.querySelector("h2 a"));
+  links[Math.min(Math.max(now + by, 0), links.length - 1)]?.focus();
+}
 
 function typing(element) {
   return element instanceof Element && element.closest("input, textarea, select, [contenteditable]") !== null;

@@ -7,7 +7,7 @@ import pytest
 from accounts.access import Access
 from accounts.models import Membership, Role
 from alerts import incidents, queries, rules
-from alerts.models import Event, Incident, Rule
+from alerts.models import Alert, Event, Incident, Rule
 from sentinel_site.kit.tenancy import in_schema
 from tests.alerts.builders import NOON, SECOND, make_rule, make_server
 from tests.alerts.test_breaches import read
@@ -114,3 +114,83 @@ def test_an_alert_ends_when_its_rule_looks_at_something_else(acme, alice, incide
     rules.save_rule(Access(acme, Role.OWNER, alice), rule, NOON + SECOND)
     incident.refresh_from_db()
     assert (incident.resolved_at is not None) is ends
+
+
+def test_a_cause_stands_first_with_its_evidence_and_what_follows_is_folded(
+    incident, bob, client, acme
+):
+    alert = incident.alert_set.get()
+    for number in range(3):
+        Alert.objects.create(
+            incident=incident,
+            server=make_server(f"compute-{number}"),
+            fingerprint=f"f{number}",
+            severity="error",
+            service="nova-compute",
+            subject="nova-compute",
+            title="Service down",
+            part=Alert.Part.SYMPTOM,
+            opened_at=NOON,
+            breached_at=NOON,
+        )
+    Alert.objects.filter(pk=alert.pk).update(part=Alert.Part.CAUSE)
+    line = {
+        "at": NOON.isoformat(),
+        "server": alert.server_id,
+        "host": "compute-0",
+        "service": "nova-compute",
+        "level": "error",
+        "message": "AMQP server on 10.0.0.1:5672 is unreachable. <b>",
+        "entry": "oslo-broker-unreachable",
+        "count": 12,
+        "servers": 3,
+    }
+    Incident.objects.update(
+        cause="RabbitMQ", cause_key="rabbitmq:all",
+        evidence={"lines": [line], "known": ["oslo-broker-unreachable", "gone"]},
+    )  # fmt: skip
+    client.force_login(bob)
+    page = client.get(f"/o/acme/incidents/{incident.pk}/").content.decode()
+    assert page.index("Probable cause") < page.index("What was seen") < page.index("Log lines")
+    assert "nova-compute on 3 servers says" in page
+    assert "3 on 3 servers" in page
+    assert "systemctl status rabbitmq-server" in page
+    assert "is unreachable. &lt;b&gt;" in page
+    assert '<details class="pb" id="symptoms">' in page
+
+
+def test_all_that_the_api_can_do_to_an_incident_its_page_can_do(incident, bob, alice, client, acme):
+    client.force_login(bob)
+
+    def post(action, **given):
+        return client.post(f"/o/acme/incidents/{incident.pk}/{action}/", given).status_code
+
+    assert post("acknowledge") == 302
+    assert post("release") == 302
+    assert post("assign", user=alice.pk) == 302
+    assert post("assign", user="") == 302
+    assert post("comment", text="Looking") == 302
+    assert post("shelve", hours="4") == 302
+    assert post("unshelve") == 302
+    with in_schema(acme.schema_name):
+        kinds = list(incident.event_set.values_list("kind", flat=True))
+    assert kinds[1:] == [
+        "acknowledged", "released", "assigned", "assigned", "commented", "shelved", "returned",
+    ]  # fmt: skip
+    page = client.get(f"/o/acme/incidents/{incident.pk}/").content.decode()
+    for action in ("acknowledge", "resolve", "assign", "comment", "shelve"):
+        assert f"/incidents/{incident.pk}/{action}/" in page
+
+
+@pytest.mark.parametrize(
+    ("action", "given"),
+    [("assign", {"user": "x"}), ("shelve", {"hours": "5"}), ("comment", {}), ("unshelve", {})],
+)
+def test_what_an_incidents_page_is_given_wrongly_changes_nothing(
+    incident, bob, client, acme, action, given
+):
+    client.force_login(bob)
+    answer = client.post(f"/o/acme/incidents/{incident.pk}/{action}/", given)
+    assert answer.status_code in (302, 409, 422)
+    with in_schema(acme.schema_name):
+        assert incident.event_set.count() == 1
