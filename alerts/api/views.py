@@ -198,30 +198,28 @@ class IncidentViewSet(ReadOnlyModelViewSet[Incident]):
     @action(detail=True, methods=["post"])
     def assign(self, request: Request, pk: str) -> Response:
         """Say which member is to see to it."""
+        incident = self.get_object()
         user = _given(AssignSerializer, request)["user"]
-        care.assign(access_of(request), self.get_object(), user, timezone.now())
+        care.assign(access_of(request), incident, user, timezone.now())
         return self._done()
 
     @extend_schema(request=CommentSerializer, responses=_ACTED)
     @action(detail=True, methods=["post"])
     def comment(self, request: Request, pk: str) -> Response:
         """Add a note to its history."""
+        incident = self.get_object()
         text = _given(CommentSerializer, request)["text"]
-        care.comment(access_of(request), self.get_object(), text, timezone.now())
+        care.comment(access_of(request), incident, text, timezone.now())
         return self._done()
 
     @extend_schema(request=ShelveSerializer, responses=_ACTED)
     @action(detail=True, methods=["post"])
     def shelve(self, request: Request, pk: str) -> Response:
         """Nobody is told of it before a time; then it returns by itself."""
+        incident = self.get_object()
         given = _given(ShelveSerializer, request)
-        care.shelve(
-            access_of(request),
-            self.get_object(),
-            given["until"],
-            given["reason"],
-            timezone.now(),
-        )
+        until, reason = given["until"], given["reason"]
+        care.shelve(access_of(request), incident, until, reason, timezone.now())
         return self._done()
 
     @extend_schema(request=None, responses=_ACTED)
