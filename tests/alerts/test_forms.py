@@ -141,7 +141,11 @@ def test_a_span_beyond_all_time_is_refused(text):
 def test_a_secret_that_was_made_is_shown_once(acme, client, alice):
     client.force_login(alice)
     data = {"name": "Bot", "enabled": "on", "least_severity": "info"}
-    given = {**data, "config_url": "https://bot.example.org/in?token=hidden-from-pages", "config_secret": ""}
+    given = {
+        **data,
+        "config_url": "https://bot.example.org/in?token=hidden-from-pages",
+        "config_secret": "",
+    }
     answer = client.post("/o/acme/channels/new/webhook/", given)
     with in_schema(acme.schema_name):
         channel = NotificationChannel.objects.get(name="Bot")
