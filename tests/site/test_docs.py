@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import tomllib
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -16,6 +17,7 @@ from django.urls import reverse
 
 from alerts.defaults import RULES
 from alerts.models import Rule
+from alerts.wording import span
 from metrics.doors import native
 from sentinel_site.environment import Environment
 from sentinel_site.management.commands.api_reference import PAGE, reference
@@ -132,14 +134,23 @@ def test_the_api_reference_is_up_to_date():
     assert PAGE.read_text() == reference(), "run: manage.py api_reference --write"
 
 
+def in_words(limit: float) -> tuple[str, str]:
+    """A limit as a number, and as a span of so many seconds."""
+    return f"{limit:g}", span(timedelta(seconds=limit))
+
+
 def test_the_default_rules_are_listed_with_their_limits():
     shown = {row[0]: row[1] for row in rows("docs/rules.md") if len(row) == 2}
     for rule in RULES:
+        text = shown[rule["name"]]
         for severity, limit in rule["thresholds"].items():
-            text = shown[rule["name"]]
             assert severity in text
-            assert rule.get("kind") == Rule.Kind.SILENCE or f"{limit:g}" in text or limit == 1
-        assert "recovery" not in rule or f"recovery {rule['recovery']:g}" in shown[rule["name"]]
+            is_told = any(f"{severity} {said}" in text for said in in_words(limit))
+            assert (
+                is_told or limit == 1 or rule.get("kind") in (Rule.Kind.SILENCE, Rule.Kind.SERVICE)
+            ), text
+        if "recovery" in rule:
+            assert any(f"recovery {said}" in text for said in in_words(rule["recovery"])), text
 
 
 def test_every_code_that_a_report_may_be_rejected_with_is_listed():
