@@ -6,11 +6,12 @@ People are named by id (`by`): their rows are in the public schema and are never
 from __future__ import annotations
 
 import uuid
+from collections.abc import Collection
 from datetime import time, timedelta
 from math import isfinite
 from typing import Any
 
-from django.core.exceptions import ValidationError
+from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import F, Q
@@ -23,6 +24,8 @@ from alerts.thresholds import Limits, errors
 from clouds import recurrences
 from clouds.models import CloudGroup, Server, Suppression
 
+#: What the error is called where two rules for the same servers have one name.
+NAME_TAKEN = "name-taken"
 LONGEST_WINDOW = timedelta(days=1)
 LONGEST_HISTORY = timedelta(days=14)
 
@@ -170,6 +173,7 @@ class Rule(models.Model):
                     fields=fields,
                     condition=condition,
                     name=name,
+                    violation_error_code=NAME_TAKEN,
                     violation_error_message="There is a rule of this name for the same servers.",
                 )
                 for name, fields, condition in (
@@ -230,6 +234,17 @@ class Rule(models.Model):
         if self.kind == self.Kind.FORECAST:
             return str(self.Comparison.BELOW)
         return str(self.Comparison.ABOVE) if self.counts_time else self.comparison
+
+    def validate_constraints(self, exclude: Collection[str] | None = None) -> None:
+        """A name that is taken is said of the name."""
+        try:
+            super().validate_constraints(exclude)
+        except ValidationError as error:
+            whole = error.error_dict.get(NON_FIELD_ERRORS, [])
+            taken = [one for one in whole if one.code == NAME_TAKEN]
+            rest = [one for one in whole if one.code != NAME_TAKEN]
+            found = {**error.error_dict, NON_FIELD_ERRORS: rest, "name": taken}
+            raise ValidationError({name: them for name, them in found.items() if them}) from None
 
     def clean(self) -> None:
         """Errors by field; what a form, the API and a file of rules all ask."""

@@ -73,6 +73,16 @@ OF_METRICS: Mapping[tuple[str, str], Sentence] = {
         "The certificate {subject} on {host} ends in {value} (limit {limit})",
         "The certificate {subject} on {host} is good for {value} again",
     ),
+    ("openstack_endpoint", "up"): Sentence(
+        "The API of {service} does not answer {host}{since}",
+        "The API of {service} answers {host} again",
+        "The API of {service} does not answer",
+    ),
+    ("openstack_services", "missing"): Sentence(
+        "An API that {host} asks answers without {value} services that it had{since}",
+        "The APIs that {host} asks know all their services again",
+        "OpenStack services are missing",
+    ),
     ("rabbitmq", "up"): Sentence(
         "RabbitMQ does not answer on {host}{since}",
         "RabbitMQ answers again on {host}",

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -96,9 +95,22 @@ class SelectorField(serializers.JSONField):
         found = super().to_internal_value(data)
         if problem := selectors.error(found):
             raise serializers.ValidationError(problem)
-        if "\0" in json.dumps(found, ensure_ascii=False):
-            raise serializers.ValidationError("Null characters can't be stored.")
+        for text in _texts(found):
+            serializers.CharField(allow_blank=True).run_validation(text)
         return found
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in it, names too."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for name, one in value.items():
+            yield name
+            yield from _texts(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _texts(one)
 
 
 class RuleSerializer(Validated):

@@ -115,7 +115,7 @@ class Migration(migrations.Migration):
                 "ordering": ["name"],
                 "indexes": [
                     models.Index(
-                        condition=models.Q(("state__in", ["new", "up"])),
+                        condition=models.Q(("state", "new"), ("state", "up"), _connector="OR"),
                         fields=["deadline_at"],
                         name="checkin_deadline",
                     )

@@ -148,7 +148,7 @@ def test_an_inner_naming_gives_way_to_the_outer_one(both):
 
 def test_the_store_cannot_be_asked_without_a_tenant():
     asked = [name for name in vars(Store) if not name.startswith("_") and name != "write"]
-    assert sorted(asked) == ["forget", "labels", "latest", "range", "window"]
+    assert sorted(asked) == ["forget", "labels", "latest", "points", "range", "window"]
     for name in asked:
         first = list(inspect.signature(getattr(PostgresStore, name)).parameters.values())[1]
         assert first.name == "tenant_id"
