@@ -79,7 +79,7 @@ def test_a_process_that_burns_this_machines_cpu_is_one_alert_until_it_ends(
     form.get_by_label("Measurement").fill("cpu")
     form.get_by_label("Field").fill("percent")
     form.get_by_label("Taken as").select_option("last")
-    form.get_by_label("Over").fill("15 s")
+    form.get_by_label("Over", exact=True).fill("15 s")
     form.get_by_label("For at least").fill(f"{HOLD:g} s")
     form.get_by_label("Error").fill("60")
     form.get_by_role("button", name="Save rule").click()
