@@ -28,7 +28,7 @@ def claim_due(now: datetime, active: Iterable[str], until: datetime) -> list[str
     """
     tenants = Tenant.objects.filter(provisioned_at__isnull=False)
     with transaction.atomic():
-        rung = tenants.select_for_update().filter(timer_at__lte=now).order_by("pk")
+        rung = tenants.select_for_update(skip_locked=True).filter(timer_at__lte=now).order_by("pk")
         schemas = {tenant.schema_name for tenant in rung}
         tenants.filter(schema_name__in=schemas).update(timer_at=until)
     due = tenants.filter(schema_name__in=schemas.union(active))

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from accounts.models import Tenant
@@ -17,6 +18,8 @@ from alerts.sheets import Reading, Sheet, terms_of
 from alerts.wording import span
 from metrics import events
 from metrics.events import Matcher, Met
+
+log = structlog.get_logger(__name__)
 
 MOMENT = timedelta(milliseconds=1)
 #: What was logged before is learned from so much, or from less where that takes too long.
@@ -34,14 +37,20 @@ def sheets(tenant: Tenant, scopes: Mapping[Rule, Mask], fleet: Fleet) -> list[Sh
     for rule, mask in scopes.items():
         if rule.kind != Rule.Kind.EVENT:
             continue
-        if rule.aggregation == Rule.Aggregation.NEW:
-            found.append(_new(tenant, rule, fleet, mask))
-        elif rule.aggregation == Rule.Aggregation.ABSENT:
-            found.append(_absent(tenant, rule, fleet, mask))
-        else:
-            met = events.met(tenant.pk, matcher_of(rule, fleet.at - rule.window, fleet.at))
-            found.append(counted(rule, met, fleet.ids[mask]))
+        try:
+            found.append(_sheet(tenant, rule, fleet, mask))
+        except events.TooMuchToSearch:  # its alerts stay as they are, and no other rule waits
+            log.warning("a rule asks for too much to be searched", rule=rule.name)
     return found
+
+
+def _sheet(tenant: Tenant, rule: Rule, fleet: Fleet, mask: Mask) -> Sheet:
+    if rule.aggregation == Rule.Aggregation.NEW:
+        return _new(tenant, rule, fleet, mask)
+    if rule.aggregation == Rule.Aggregation.ABSENT:
+        return _absent(tenant, rule, fleet, mask)
+    met = events.met(tenant.pk, matcher_of(rule, fleet.at - rule.window, fleet.at))
+    return counted(rule, met, fleet.ids[mask])
 
 
 def matcher_of(rule: Rule, start: datetime, end: datetime) -> Matcher:

@@ -47,6 +47,9 @@ def evaluate(at: datetime) -> None:
         if not _alone(tenant):
             early.wake(tenant.schema_name)  # that run may have begun before this data came
             return
+        tenant.refresh_from_db()
+        if tenant.evaluated_at is not None and at < tenant.evaluated_at:
+            return  # a message that was late: what it would see is not how it is
         suppression.expire(at)
         watched = fleet.read(tenant.pk, at)
         scopes = fleet.scopes(Rule.objects.all(), watched)

@@ -269,7 +269,7 @@ def _reopen(again: Sequence[tuple[Alert, Found]], at: datetime) -> None:
     by_incident: dict[int, list[tuple[Alert, Found]]] = {}
     for alert, found in again:
         by_incident.setdefault(alert.incident_id, []).append((alert, found))
-    rows = Incident.objects.in_bulk(by_incident)
+    rows = Incident.objects.select_for_update().order_by("pk").in_bulk(by_incident)
     reopened = history.times(by_incident, Event.Kind.REOPENED)
     flapped = history.times(by_incident, Event.Kind.FLAPPING)
     lines, changed = [], []

@@ -8,6 +8,7 @@ long an occurrence lasts is time that passes, whatever clocks do meanwhile (RFC 
 from __future__ import annotations
 
 import re
+from calendar import monthrange
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -93,7 +94,11 @@ def _parsed(rule: str, place: ZoneInfo, first: datetime, from_: datetime) -> Ite
         parts[name] = value
     if parts.get("FREQ") not in _FREQUENCIES:
         raise NotARule(f"It needs FREQ= one of {', '.join(_FREQUENCIES)}.")
-    horizon = from_.astimezone(place).replace(tzinfo=None) + HORIZON
+    _must_come(parts)
+    try:
+        horizon = from_.astimezone(place).replace(tzinfo=None) + HORIZON
+    except OverflowError:
+        raise NotARule("It begins too far ahead.") from None
     if "UNTIL" in parts:
         horizon = min(horizon, _until(parts.pop("UNTIL"), place))
     count = parts.pop("COUNT", None)
@@ -109,6 +114,41 @@ def _parsed(rule: str, place: ZoneInfo, first: datetime, from_: datetime) -> Ite
         raise NotARule(f"The rule is not understood: {error}.") from None
 
 
+def _must_come(parts: dict[str, str]) -> None:
+    """Refuse what may never come: whoever looks for the next of these looks until the year 9999."""
+    interval = parts.get("INTERVAL", "1")
+    if not re.fullmatch(r"[1-9]\d{0,2}", interval):
+        raise NotARule("INTERVAL is a number from 1 to 999.")
+    days = [name for name in _DAY_PARTS if name in parts]
+    is_short = parts["FREQ"] in ("HOURLY", "DAILY")
+    if is_short and interval != "1" and (days or "BYMONTH" in parts):
+        raise NotARule("Where it comes by the hour or day, INTERVAL goes with no days or months.")
+    if len(set(days) - {"BYDAY"}) > 1 or (
+        "BYMONTH" in parts and {"BYYEARDAY", "BYWEEKNO"} & set(days)
+    ):
+        raise NotARule("Name days in one way: of the week, the month, the year, or by weeks.")
+    if {"BYYEARDAY", "BYWEEKNO"} & set(days) and parts["FREQ"] != "YEARLY":
+        raise NotARule("BYYEARDAY and BYWEEKNO go with FREQ=YEARLY.")
+    if "BYSETPOS" in parts and (is_short or parts["FREQ"] == "WEEKLY" or not days):
+        raise NotARule("BYSETPOS goes with days of FREQ=MONTHLY or FREQ=YEARLY.")
+    if {"BYMONTH", "BYMONTHDAY"} <= parts.keys() and not any(
+        abs(day) <= monthrange(2024, month)[1]
+        for month in _numbers(parts["BYMONTH"], 1, 12)
+        for day in _numbers(parts["BYMONTHDAY"], -31, 31)
+    ):
+        raise NotARule("It never comes.")
+
+
+def _numbers(text: str, least: int, most: int) -> list[int]:
+    found = [int(one) for one in text.split(",") if re.fullmatch(r"[+-]?\d{1,3}", one)]
+    if len(found) != text.count(",") + 1 or not all(least <= one <= most and one for one in found):
+        raise NotARule(f"{text[:40]} are not numbers from {least} to {most}.")
+    return found
+
+
+_DAY_PARTS = ("BYDAY", "BYMONTHDAY", "BYYEARDAY", "BYWEEKNO")
+
+
 def _until(text: str, place: ZoneInfo) -> datetime:
     """Its end in local time; a day alone is the whole day."""
     found = _UNTIL.fullmatch(text)
@@ -117,9 +157,9 @@ def _until(text: str, place: ZoneInfo) -> datetime:
     day, clock, is_utc = found.groups()
     try:
         at = datetime.strptime(day + (clock or "235959"), "%Y%m%d%H%M%S")  # noqa: DTZ007  local
-    except ValueError:
+        return at.replace(tzinfo=UTC).astimezone(place).replace(tzinfo=None) if is_utc else at
+    except (ValueError, OverflowError):
         raise NotARule(f"{text} is no day.") from None
-    return at.replace(tzinfo=UTC).astimezone(place).replace(tzinfo=None) if is_utc else at
 
 
 _DAYS = {

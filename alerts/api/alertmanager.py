@@ -26,7 +26,9 @@ class AlertsView(ForeignDoor):
         holder, now = self.sender(request), timezone.now()
         signals = self.parse(self.body(request), now)
         with inside(holder):
-            external.accept(signals, now)
+            # what is over first: it is taken also where no more may open
+            external.accept([one for one in signals if one.severity is None], now)
+            external.accept([one for one in signals if one.severity is not None], now)
         return Response({"status": "success"})
 
     def parse(self, given: Any, now: Any) -> list[Signal]:

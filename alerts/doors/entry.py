@@ -76,9 +76,11 @@ def parsed(body: bytes) -> Any:
     if len(body) > MAX_BODY:
         raise TooLarge(f"At most {MAX_BODY // 2**20} MiB.")
     try:
-        return json.loads(body)
+        found = json.loads(body)
+        json.dumps(found, ensure_ascii=False).encode()  # half of a surrogate pair is no text
     except (ValueError, RecursionError) as error:
         raise NotJson(f"It must be one JSON value in UTF-8: {error}") from error
+    return found
 
 
 def take_alertas(schema: str, signals: Sequence[Signal], now: datetime) -> list[Answer]:

@@ -10,7 +10,8 @@ from typing import Any
 
 import structlog
 from asgiref.sync import sync_to_async
-from django.db import InterfaceError, OperationalError
+from django.conf import settings
+from django.db import InterfaceError, OperationalError, close_old_connections
 from django.utils import timezone
 
 from accounts import keys
@@ -73,4 +74,10 @@ async def _sender(headers: Mapping[str, str], query: str) -> KeyHolder:
     try:
         return entry.sender(headers, query, find=keys.find_cached)
     except NotCached:
-        return await sync_to_async(entry.sender)(headers, query)
+        return await sync_to_async(_look_up)(headers, query)
+
+
+def _look_up(headers: Mapping[str, str], query: str) -> KeyHolder:
+    if not settings.COMMIT_INLINE:
+        close_old_connections()  # no request of Django's does it in this thread
+    return entry.sender(headers, query)

@@ -149,7 +149,7 @@ def _payload(message: Message) -> dict[str, Any]:
             }
         )
     return {
-        "text": title,
+        "text": _escape(title),
         "attachments": [
             {
                 "color": _RESOLVED if message.is_resolved else _COLORS[message.severity],

@@ -10,9 +10,10 @@ from django.utils import timezone
 
 from accounts import keys
 from accounts.models import Key
-from alerts import evaluation, external
+from alerts import checkins, evaluation, external
+from alerts.checkins import Ping
 from alerts.doors import alerta
-from alerts.models import Alert, Incident, Notification
+from alerts.models import Alert, CheckIn, Incident, Notification
 from clouds.models import Server
 from sentinel_site.kit.tenancy import in_schema
 from tests.alerts.alertas import ask, send, through
@@ -182,7 +183,9 @@ def test_bad_alerts_are_refused_in_alertas_words(ingest, given, said):
     assert not Alert.objects.exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"nonsense", b"\xff", b"[" * 100_000])
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"nonsense", b"\xff", b"[" * 100_000, b'{"event": "\\ud800"}']
+)
 def test_what_is_no_alert_is_refused(ingest, content):
     answer = ask(ingest, "POST", "/alert", content)
     assert (answer.status_code, answer.json()["status"]) == (400, "error")
@@ -256,3 +259,12 @@ def test_too_many_open_alerts_are_refused_and_change_nothing(ingest, monkeypatch
     assert send(ingest, event="e1", severity="major").status_code == 201
     assert Alert.objects.count() == 2
     assert Server.objects.count() == 0
+
+
+def test_check_ins_are_raised_also_where_other_tools_have_filled_the_limit(ingest, monkeypatch):
+    monkeypatch.setattr(external, "MOST_OPEN", 1)
+    send(ingest, severity="major")
+    at = timezone.now()
+    row = CheckIn.objects.create(name="backup", period=MINUTE, grace=MINUTE)
+    checkins.note(row.secret, Ping.FAIL, at)
+    assert Alert.objects.filter(resolved_at=None).count() == 2

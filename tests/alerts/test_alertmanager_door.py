@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from accounts import keys
 from accounts.models import Key
-from alerts import evaluation
+from alerts import evaluation, external
 from alerts.doors import alertmanager
 from alerts.doors.alerta import stamp
 from alerts.models import Alert, Incident, Notification
@@ -171,3 +171,11 @@ def test_a_thousand_alerts_take_the_same_queries_as_one(ingest, django_assert_ma
     with django_assert_max_num_queries(60):
         post(ingest, [firing(device=f"d{number}") for number in range(1000)])
     assert Alert.objects.count() == 1000
+
+
+def test_what_is_over_ends_also_where_no_more_may_open(ingest, monkeypatch):
+    post(ingest, [firing("Old")])
+    monkeypatch.setattr(external, "MOST_OPEN", 1)
+    answer = post(ingest, [firing("New"), firing("Newer"), firing("Old", ends=-MINUTE)])
+    assert answer.status_code == 429
+    assert Alert.objects.get().resolved_at is not None

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clouds.recurrences import NotARule, in_words, starts
+from clouds.recurrences import NotARule, check, in_words, starts
 
 BERLIN = "Europe/Berlin"
 
@@ -121,3 +121,27 @@ def test_an_occurrence_lasts_as_long_as_it_says_though_clocks_change():
     (begin,) = islice(starts("FREQ=WEEKLY", BERLIN, local(2026, 3, 29, 1, 30).astimezone(UTC)), 1)
     end = begin + timedelta(hours=1)
     assert f"{end.astimezone(ZoneInfo(BERLIN)):%H:%M}" == "03:30"
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "FREQ=DAILY;INTERVAL=0",
+        "FREQ=YEARLY;INTERVAL=-1",
+        "FREQ=HOURLY;BYMONTH=2;BYMONTHDAY=30",
+        "FREQ=DAILY;BYSETPOS=2",
+        "FREQ=DAILY;INTERVAL=7;BYDAY=MO",
+        "FREQ=YEARLY;BYMONTH=2;BYYEARDAY=200",
+        "FREQ=WEEKLY;BYDAY=MO;BYSETPOS=9",
+        "FREQ=MONTHLY;BYMONTHDAY=x;BYMONTH=1",
+        "FREQ=DAILY;UNTIL=99991231T235959Z",
+    ],
+)
+def test_what_would_be_looked_for_until_the_year_9999_is_refused(rule):
+    with pytest.raises(NotARule):
+        check(rule, "Europe/Berlin", datetime(2026, 3, 1, tzinfo=UTC), timedelta(hours=1))
+
+
+def test_what_begins_too_far_ahead_is_refused():
+    with pytest.raises(NotARule):
+        check("FREQ=DAILY", "UTC", datetime(9998, 1, 1, tzinfo=UTC), timedelta(hours=1))
