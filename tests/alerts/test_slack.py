@@ -18,7 +18,7 @@ def test_a_message_names_what_is_wrong_where_and_what_to_do(receiver):
     Slack().send({"url": receiver.url}, message())
     headers, body = receiver.requests[0][0], json.loads(receiver.requests[0][1])
     assert headers["X-Idempotency-Key"] == "k-1"
-    assert body["text"] == "Critical: Disk <full> on nova-1"
+    assert body["text"] == "Critical: Disk &lt;full&gt; on nova-1"
     text = body["attachments"][0]["blocks"][0]["text"]["text"]
     assert "98 % &amp; rising" in text
     assert "<http://localhost/o/acme/incidents/1/|Critical: Disk &lt;full&gt; on nova-1>" in text
