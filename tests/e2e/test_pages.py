@@ -6,6 +6,7 @@ import re
 import time
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from typing import Any
 
@@ -26,6 +27,10 @@ NOT_PAGES = [
     r"^o/charts/",  # JSON for charts
     r"^o/knocks/$",  # a part of the page of keys
     r"/(acknowledge|resolve|delete|test|invite|role|remove|withdraw|issue|revoke)/$",
+    r"/(assign|comment|release|shelve|unshelve|pause|resend|end)/$",
+    r"^o/rules/(preview|file/download)/$",
+    r"\.csv$",
+    r"^\^?(alerta|alertmanager|ping)\b",  # doors of other tools and of jobs
     r"^(o/)?api/v1/",
     r"^(\^/\*)?(metrics|logs|plugins)\b",  # doors of the original agents
     r"^install",
@@ -130,13 +135,29 @@ def furnished(organization):
     organization.patch(f"servers/{server}/", group=group["id"])
     (alert,) = until(lambda: organization.alerts("CPU on stage"), 3 * TICK, "an alert is open")
     channel = next(c for c in organization.get("channels/")["results"] if c["kind"] == "slack")
-    ids = {"servers": server, "incidents": alert["incident"], "rules": rule["id"]}
-    ids["channels"] = channel["id"]
+    later = datetime.now(UTC) + timedelta(days=300)
+    planned = {"kind": "maintenance", "reason": "A new roof", "group": group["id"]}
+    weekly = {"rule": "FREQ=WEEKLY", "zone": "Europe/Berlin", "lasts": 3600}
+    step = {"after": 0, "channels": [channel["id"]]}
+    ids = {
+        "servers": server,
+        "incidents": alert["incident"],
+        "rules": rule["id"],
+        "rules/alerts": alert["id"],
+        "channels": channel["id"],
+        "check-ins": organization.post("check-ins/", name="The bell", period=86_400)["id"],
+        "maintenance": organization.post("suppressions/", **planned, since=later.isoformat())["id"],
+        "maintenance/again": organization.post(
+            "recurrences/", **planned, **weekly, begins=later.isoformat()
+        )["id"],
+        "routes": organization.post("routes/", name="Stage", enabled=False, steps=[step])["id"],
+    }
 
     def path(route: str) -> str:
         route = route.replace("<slug:kind>", "slack")
         if "<int:pk>" in route:
-            route = route.replace("<int:pk>", str(ids[route.split("/")[1]]))
+            before, _, after = route.removeprefix("o/").partition("/<int:pk>")
+            route = f"o/{before}/{ids[before]}{after}"
         return f"/o/{organization.slug}/" + route.removeprefix("o/")
 
     return path
