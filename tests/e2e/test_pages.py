@@ -280,6 +280,7 @@ def test_the_palette_finds_a_server_and_goes_there(visit, product, furnished, si
     expect(option).to_have_attribute("aria-selected", "true")
     page.keyboard.press("Enter")
     expect(page.locator("h1")).to_have_text(re.compile("^stage-"))
+    page.wait_for_load_state("load")  # keys are heard once the page's modules are here
     page.keyboard.press("Control+k")
     box.fill("curtain")
     page.keyboard.press("Enter")
