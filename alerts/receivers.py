@@ -10,7 +10,10 @@ from django.utils import timezone
 
 from accounts.models import User
 from accounts.signals import tenant_provisioned
-from alerts import bounces, defaults, early, live
+from alerts.engines import early
+from alerts.push import live
+from alerts.rulebook import defaults
+from alerts.telling import bounces
 from clouds.signals import server_changed
 from metrics.signals import stored
 

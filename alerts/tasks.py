@@ -9,7 +9,8 @@ from celery import shared_task
 from django.utils import timezone
 
 from accounts import timers
-from alerts import canary, delivery, evaluation
+from alerts.engines import evaluation
+from alerts.telling import canary, delivery
 from metrics import queries
 from sentinel_site.kit import heartbeat
 from sentinel_site.kit.tenancy import for_each_tenant

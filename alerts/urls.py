@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from alerts import (
+from alerts.pages import (
     checkin_pages,
     delivery_pages,
     incident_pages,

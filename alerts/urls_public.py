@@ -2,8 +2,8 @@
 
 from django.urls import path, re_path
 
-from alerts import ping
 from alerts.api import alerta, alertmanager
+from alerts.jobs import ping
 
 urlpatterns = [
     re_path(r"^ping/(?P<tenant>[0-9]{1,9})-(?P<secret>[\w-]{1,40})$", ping.ping, name="ping"),

@@ -33,7 +33,7 @@ from django.utils import timezone
 
 from accounts import keys
 from accounts.models import Key
-from alerts import evaluation
+from alerts.engines import evaluation
 from alerts.models import Alert, Rule
 from benchmarks import measuring, rules
 from clouds.models import Server

@@ -30,7 +30,7 @@ import psutil
 from django.utils import timezone
 
 from accounts.models import Tenant
-from alerts import evaluation
+from alerts.engines import evaluation
 from alerts.models import Alert, Rule
 from benchmarks import measuring
 from clouds.models import Server

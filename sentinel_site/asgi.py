@@ -87,7 +87,7 @@ def _mark(now: datetime) -> None:
 
 
 def _websockets() -> Any:
-    from alerts.routing import websocket_urlpatterns
+    from alerts.push.routing import websocket_urlpatterns
 
     return AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns)))
 

@@ -2,7 +2,7 @@
 
 from django.urls import URLPattern, URLResolver, include, path
 
-from alerts import server_pages, suppression_pages
+from alerts.pages import server_pages, suppression_pages
 from clouds.urls import urlpatterns as clouds
 
 handler404 = "sentinel_site.kit.problems.not_found"

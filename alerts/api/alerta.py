@@ -21,10 +21,11 @@ from rest_framework.response import Response
 
 from accounts.access import Access, audit
 from accounts.models import Tenant
-from alerts import care, checkins, incidents
 from alerts.api.foreign import ForeignDoor, access_of, inside
 from alerts.doors import alerta, alerta_query, entry
 from alerts.doors import alerta_heartbeats as heartbeats
+from alerts.jobs import checkins
+from alerts.lifecycle import care, incidents
 from alerts.models import Alert, CheckIn, Severity
 from sentinel_site.kit.problems import NotFound, Problem
 from sentinel_site.kit.tenancy import tenant_link

@@ -11,10 +11,10 @@ from django.utils import timezone
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from alerts import external
 from alerts.api.foreign import ForeignDoor, inside
 from alerts.doors import alertmanager
-from alerts.external import Signal
+from alerts.lifecycle import external
+from alerts.lifecycle.external import Signal
 from alerts.models import Alert
 from sentinel_site.kit.tenancy import tenant_link
 

@@ -16,9 +16,8 @@ from rest_framework.viewsets import ModelViewSet
 
 from accounts.api.auth import access_of
 from accounts.models import Role
-from alerts import checkins
 from alerts.api.serializers import SecondsField, Validated
-from alerts.checkin_pages import ping_url
+from alerts.jobs import checkins
 from alerts.models import CheckIn
 from sentinel_site.kit.api import NewestFirst
 
@@ -51,7 +50,7 @@ class CheckInSerializer(Validated):
 
     def get_url(self, row: CheckIn) -> str | None:
         access = access_of(self.context["request"])
-        return ping_url(access.tenant.pk, row) if access.may(Role.MEMBER) else None
+        return checkins.ping_url(access.tenant.pk, row) if access.may(Role.MEMBER) else None
 
 
 class CheckInViewSet(ModelViewSet[CheckIn]):

@@ -16,9 +16,9 @@ from rest_framework.viewsets import ReadOnlyModelViewSet
 from accounts.access import require
 from accounts.api.auth import access_of
 from accounts.models import Role
-from alerts import delivery
 from alerts.api.serializers import AttemptSerializer, NotificationSerializer
 from alerts.models import Attempt, Notification
+from alerts.telling import delivery
 from sentinel_site.kit.api import NewestFirst
 
 _OF = [

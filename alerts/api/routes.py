@@ -16,8 +16,8 @@ from rest_framework.serializers import BaseSerializer
 from rest_framework.viewsets import ModelViewSet
 
 from accounts.api.auth import AtLeastAdmin, access_of
-from alerts import routes
 from alerts.api.serializers import SecondsField, Validated
+from alerts.dispatching import routes
 from alerts.models import Incident, NotificationChannel, Route, RouteStep, Severity
 from clouds.models import CloudGroup
 from sentinel_site.kit.api import NewestFirst

@@ -11,7 +11,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from agent_client.wire import LEVELS
-from alerts import notifiers, selectors
+from alerts import notifiers
 from alerts.models import (
     Alert,
     Attempt,
@@ -25,6 +25,7 @@ from alerts.models import (
     Severity,
     config_of,
 )
+from alerts.values import selectors
 
 
 @extend_schema_field(float)

@@ -19,7 +19,6 @@ from rest_framework.viewsets import ModelViewSet, ReadOnlyModelViewSet
 
 from accounts.api.auth import AtLeast, AtLeastAdmin, access_of
 from accounts.models import Role
-from alerts import care, previews, rulefiles, rules, traces
 from alerts.api.serializers import (
     AlertSerializer,
     AssignSerializer,
@@ -35,7 +34,10 @@ from alerts.api.serializers import (
     ShelveSerializer,
     Validated,
 )
+from alerts.engines import previews, traces
+from alerts.lifecycle import care
 from alerts.models import Alert, Incident, NotificationChannel, Rule, RuleVersion, Severity
+from alerts.rulebook import rulefiles, rules
 from sentinel_site.kit.api import NewestFirst
 
 _ACTED = {200: IncidentSerializer, 409: OpenApiResponse(description="It is not as it would be.")}

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from alerts.external import Signal
+from alerts.lifecycle.external import Signal
 from alerts.models import Alert, Severity
 from sentinel_site.kit.problems import Problem
 

@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from accounts.access import Access
-from alerts import checkins
-from alerts.checkins import Ping
 from alerts.doors import alerta
+from alerts.jobs import checkins
+from alerts.jobs.checkins import Ping
 from alerts.models import CheckIn, Severity
 from sentinel_site.kit.problems import Problem
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from alerts.doors.alerta import host_of, stamp
-from alerts.external import Signal
+from alerts.lifecycle.external import Signal
 from alerts.models import Alert, Severity
 from sentinel_site.kit.problems import Problem
 

@@ -16,9 +16,9 @@ from urllib.parse import parse_qs
 from accounts import keys
 from accounts.keys import KeyHolder
 from accounts.models import Key, Tenant
-from alerts import external
 from alerts.doors import alerta
-from alerts.external import Signal, TooManyOpen
+from alerts.lifecycle import external
+from alerts.lifecycle.external import Signal, TooManyOpen
 from alerts.models import Alert
 from sentinel_site.kit.problems import NotAuthenticated, Problem, TooLarge
 from sentinel_site.kit.tenancy import in_schema, tenant_link

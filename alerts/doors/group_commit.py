@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from alerts.doors import entry
 from alerts.doors.entry import Answer, Busy
-from alerts.external import Signal
+from alerts.lifecycle.external import Signal
 
 #: So many are taken in one transaction.
 BATCH = 256

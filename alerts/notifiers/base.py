@@ -1,6 +1,6 @@
 """The contract of a notifier: it delivers one message when asked, and nothing else.
 
-Loop, retry, time limits and logging belong to `alerts.dispatch`.
+Loop, retry, time limits and logging belong to `alerts.dispatching.dispatch`.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from metrics import roundtrips
 
 
 class Canary:
-    """Notes that a message came through; see `alerts.canary`."""
+    """Notes that a message came through; see `alerts.telling.canary`."""
 
     name = "canary"
     label = "Canary"

@@ -10,9 +10,11 @@ from django.utils import timezone
 
 from accounts import keys
 from accounts.models import Key
-from alerts import checkins, evaluation, external
-from alerts.checkins import Ping
 from alerts.doors import alerta
+from alerts.engines import evaluation
+from alerts.jobs import checkins
+from alerts.jobs.checkins import Ping
+from alerts.lifecycle import external
 from alerts.models import Alert, CheckIn, Incident, Notification
 from clouds.models import Server
 from sentinel_site.kit.tenancy import in_schema

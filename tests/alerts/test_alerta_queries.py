@@ -9,8 +9,8 @@ import pytest
 from django.utils import timezone
 
 from accounts.models import AuditEntry
-from alerts import checkins
 from alerts.doors import alerta_heartbeats
+from alerts.jobs import checkins
 from alerts.models import Alert, CheckIn, Incident
 from clouds.models import CloudGroup
 from tests.alerts.alertas import ask, send

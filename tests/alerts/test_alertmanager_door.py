@@ -13,9 +13,10 @@ from django.utils import timezone
 
 from accounts import keys
 from accounts.models import Key
-from alerts import evaluation, external
 from alerts.doors import alertmanager
 from alerts.doors.alerta import stamp
+from alerts.engines import evaluation
+from alerts.lifecycle import external
 from alerts.models import Alert, Incident, Notification
 from sentinel_site.kit.tenancy import current_schema, in_schema
 from tests.alerts.builders import MINUTE, make_server

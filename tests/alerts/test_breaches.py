@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from django.db import IntegrityError, transaction
 
-from alerts import breaches, incidents, sheets
+from alerts.engines import breaches, sheets
+from alerts.engines.sheets import Reading
+from alerts.lifecycle import incidents
 from alerts.models import Alert, Event, Incident, Pending, Severity
-from alerts.sheets import Reading
 from clouds.models import Server
 from tests.alerts.builders import MINUTE, NOON, SECOND, make_rule, make_server
 

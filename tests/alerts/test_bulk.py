@@ -8,7 +8,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from alerts import incidents
+from alerts.lifecycle import incidents
 from alerts.models import Alert, Event, Incident, Notification, Severity
 from clouds.models import Server
 from tests.alerts.builders import MINUTE, NOON, make_rule, make_server
@@ -90,7 +90,7 @@ def test_what_is_on_no_server_of_ours_is_told_too(acme):
 
 
 def test_what_another_tool_found_is_an_alert_that_no_rule_of_ours_ends(acme):
-    from alerts import breaches
+    from alerts.engines import breaches
 
     server = make_server()
     row = found(None, server.pk, origin="alertmanager", title="TargetDown\0", subject="")

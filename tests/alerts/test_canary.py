@@ -8,9 +8,11 @@ import pytest
 from django.utils import timezone
 
 from accounts.models import Tenant
-from alerts import canary, delivery, dispatch, notifiers
-from alerts.evaluation import evaluate
+from alerts import notifiers
+from alerts.dispatching import dispatch
+from alerts.engines.evaluation import evaluate
 from alerts.models import Alert, Incident, Notification, Rule
+from alerts.telling import canary, delivery
 from clouds.models import Server
 from metrics import roundtrips
 from sentinel_site.kit.tenancy import in_schema
@@ -20,7 +22,7 @@ from sentinel_site.kit.tenancy import in_schema
 def quiet(db, monkeypatch):
     """Nothing goes to the broker; what is due is delivered by hand."""
     monkeypatch.setattr(dispatch, "hand_over", lambda *args, **more: None)
-    monkeypatch.setattr("alerts.fleet.listening_since", lambda at: None)
+    monkeypatch.setattr("alerts.engines.fleet.listening_since", lambda at: None)
 
 
 def test_it_goes_all_the_way_each_time(quiet):

@@ -16,8 +16,11 @@ from django.utils import timezone
 
 from accounts import keys
 from accounts.models import Key
-from alerts import delivery, evaluation, evidence, knowledge, topology
+from alerts import knowledge
+from alerts.engines import evaluation
+from alerts.lifecycle import evidence, topology
 from alerts.models import Incident, Notification, NotificationChannel, Rule
+from alerts.telling import delivery
 from clouds import suppression
 from clouds.models import CloudGroup, Server, Service
 from metrics.api import doors

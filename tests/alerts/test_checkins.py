@@ -9,11 +9,11 @@ import pytest
 from django.core.exceptions import ValidationError
 
 from accounts.models import AuditEntry, Membership, Role
-from alerts import checkins
-from alerts.checkins import Ping
-from alerts.evaluation import evaluate
+from alerts.engines.evaluation import evaluate
+from alerts.jobs import checkins
+from alerts.jobs.checkins import Ping
 from alerts.models import Alert, CheckIn, Notification
-from alerts.schedules import Schedule
+from alerts.values.schedules import Schedule
 from metrics import outages
 from sentinel_site.kit.tenancy import connection, in_schema
 from tests.alerts.builders import MINUTE, NOON, make_server
@@ -134,7 +134,7 @@ def test_the_evaluation_judges_when_the_deadline_comes(acme, monkeypatch):
     acme.refresh_from_db()
     assert acme.timer_at is not None
     assert acme.timer_at <= row.deadline_at
-    monkeypatch.setattr("alerts.fleet.listening_since", lambda at: None)
+    monkeypatch.setattr("alerts.engines.fleet.listening_since", lambda at: None)
     evaluate(NOON + HOUR + 10 * MINUTE)
     row.refresh_from_db()
     assert row.state == "down"

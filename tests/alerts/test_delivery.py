@@ -8,7 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from alerts import delivery, dispatch, fallback, incidents, messages, notifiers
+from alerts import notifiers
+from alerts.dispatching import dispatch
+from alerts.lifecycle import incidents
 from alerts.models import (
     Alert,
     Attempt,
@@ -19,6 +21,7 @@ from alerts.models import (
 )
 from alerts.notifiers import Receipt, Undelivered
 from alerts.notifiers.webhook import new_secret
+from alerts.telling import delivery, fallback, messages
 from tests.alerts.builders import MINUTE, NOON, SECOND
 
 HOUR = timedelta(hours=1)

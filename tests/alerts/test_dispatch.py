@@ -9,9 +9,11 @@ import pytest
 from django.core import mail
 
 from accounts.models import Tenant
-from alerts import delivery, dispatch, notifiers
+from alerts import notifiers
+from alerts.dispatching import dispatch
 from alerts.models import Incident, Notification, NotificationChannel
 from alerts.notifiers import Undelivered
+from alerts.telling import delivery
 from sentinel_site.kit.tenancy import in_schema
 from tests.alerts.builders import MINUTE, NOON, SECOND, make_rule, make_server
 from tests.alerts.test_breaches import read

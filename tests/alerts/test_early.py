@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from alerts import early
+from alerts.engines import early
 
 
 @pytest.fixture

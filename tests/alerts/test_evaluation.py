@@ -13,8 +13,10 @@ from django.utils import timezone
 
 from accounts import timers
 from accounts.models import Tenant
-from alerts import defaults, evaluation, queries
+from alerts.engines import evaluation
 from alerts.models import Alert, Incident, Rule
+from alerts.pages import queries
+from alerts.rulebook import defaults
 from clouds.models import Server
 from metrics import ingest
 from metrics import queries as metrics

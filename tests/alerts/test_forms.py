@@ -8,8 +8,8 @@ from datetime import timedelta
 import pytest
 from django.core.exceptions import ValidationError
 
-from alerts.forms import ChannelForm, RuleForm, SpanField, TagsField
 from alerts.models import NotificationChannel, Rule
+from alerts.pages.forms import ChannelForm, RuleForm, SpanField, TagsField
 from sentinel_site.kit.tenancy import in_schema
 
 RULE = {

@@ -6,8 +6,10 @@ import pytest
 
 from accounts.access import Access
 from accounts.models import Membership, Role
-from alerts import incidents, queries, rules
+from alerts.lifecycle import incidents
 from alerts.models import Alert, Event, Incident, Rule
+from alerts.pages import queries
+from alerts.rulebook import rules
 from sentinel_site.kit.tenancy import in_schema
 from tests.alerts.builders import NOON, SECOND, make_rule, make_server
 from tests.alerts.test_breaches import read

@@ -8,9 +8,9 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from alerts.judging import NOTHING, Decision, State, Terms, judge_next, past_the_mildest
-from alerts.replay import replay
-from alerts.thresholds import SEVERITIES, Limits
+from alerts.engines.judging import NOTHING, Decision, State, Terms, judge_next, past_the_mildest
+from alerts.engines.replay import replay
+from alerts.values.thresholds import SEVERITIES, Limits
 from tests.alerts.builders import MINUTE, NOON
 
 LIMITS = st.sampled_from(

@@ -8,7 +8,7 @@ import pytest
 
 from accounts.access import Access
 from accounts.models import AuditEntry, Membership, Role
-from alerts import care, incidents
+from alerts.lifecycle import care, incidents
 from alerts.models import Alert, Event, Incident, Notification
 from sentinel_site.kit.tenancy import in_schema
 from tests.alerts.builders import MINUTE, NOON, SECOND, make_rule, make_server

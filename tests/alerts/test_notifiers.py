@@ -6,11 +6,12 @@ import json
 
 import pytest
 
-from alerts import delivery, incidents
+from alerts.lifecycle import incidents
 from alerts.models import Incident, Notification, NotificationChannel
 from alerts.notifiers import Item, Undelivered
 from alerts.notifiers.alerta import Alerta
 from alerts.notifiers.slack import SlackApp
+from alerts.telling import delivery
 from tests.alerts.builders import NOON, SECOND, make_message
 from tests.alerts.test_delivery import open_incidents
 

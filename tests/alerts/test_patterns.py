@@ -9,8 +9,8 @@ from django.core.exceptions import ValidationError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from alerts import patterns, selectors
 from alerts.models import Rule
+from alerts.values import patterns, selectors
 
 SLOW = ["(a+)+$", "(a|a)*$", "(a|aa)+$", "(.*a){20}$", "([a-z]+)*@", "(x+x+)+y"]
 

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from alerts import evaluation, previews
+from alerts.engines import evaluation, previews
 from alerts.models import Alert, Judgement, Rule
 from sentinel_site.kit.tenancy import in_schema
 from tests.alerts.builders import MINUTE, SECOND, make_rule

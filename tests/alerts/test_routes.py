@@ -6,8 +6,10 @@ from datetime import UTC, datetime, time, timedelta
 
 import pytest
 
-from alerts import delivery, dispatch, escalations, incidents, routes
+from alerts.dispatching import dispatch, escalations, routes
+from alerts.lifecycle import incidents
 from alerts.models import Escalation, Incident, Notification, Route, RouteStep
+from alerts.telling import delivery
 from clouds import suppression
 from clouds.models import CloudGroup
 from clouds.suppression import Decision as Reason

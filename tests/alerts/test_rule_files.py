@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from accounts.access import Access
 from accounts.models import AuditEntry, Role
-from alerts import rulefiles, rules
 from alerts.models import Rule, RuleVersion
-from alerts.wording import read_span, span_exactly
+from alerts.rulebook import rulefiles, rules
+from alerts.values.wording import read_span, span_exactly
 from clouds.models import CloudGroup
 from sentinel_site.kit.tenancy import in_schema
 from tests.alerts.builders import MINUTE, make_rule, make_server

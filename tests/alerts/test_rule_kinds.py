@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from alerts import evaluation, forecasts
+from alerts.engines import evaluation, forecasts
 from alerts.models import Alert, Judgement, Rule
 from clouds.models import CloudGroup, Server
 from tests.alerts.builders import MINUTE, SECOND, make_rule

@@ -7,10 +7,10 @@ from datetime import timedelta
 
 import pytest
 
-from alerts import sentences
-from alerts.defaults import RULES
 from alerts.models import Rule
-from alerts.sentences import Measured, Seen
+from alerts.rulebook.defaults import RULES
+from alerts.values import sentences
+from alerts.values.sentences import Measured, Seen
 from tests.alerts.builders import MINUTE, NOON
 
 SEEN = Seen("ctl1", "system", "cpu percent", 93.4, "percent", {}, NOON + 3 * MINUTE)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from alerts import dispatch, external
-from alerts.external import Signal
+from alerts.dispatching import dispatch
+from alerts.lifecycle import external
+from alerts.lifecycle.external import Signal
 from alerts.models import Alert, Notification, Severity
 from clouds import servers, suppression
 from clouds.models import CloudGroup
@@ -64,7 +65,7 @@ def test_other_servers_are_told_of_as_ever(muted):
 
 
 def test_an_evaluation_ends_what_is_over_and_tells(muted, monkeypatch):
-    from alerts.evaluation import evaluate
+    from alerts.engines.evaluation import evaluate
 
     server, _ = muted
     read(make_rule(window=20 * MINUTE), server, 90, NOON + MINUTE)

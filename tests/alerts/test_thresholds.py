@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alerts.thresholds import COMPARISONS, SEVERITIES, Breach, Limits, errors, judge
+from alerts.values.thresholds import COMPARISONS, SEVERITIES, Breach, Limits, errors, judge
 
 LADDER = Limits(">", {"warning": 80, "critical": 95}, recovery=70)
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False, width=32)

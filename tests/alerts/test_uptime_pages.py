@@ -11,7 +11,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.utils import timezone
 
-from alerts import fleet, uptimes
+from alerts import uptimes
+from alerts.engines import fleet
 from alerts.uptimes import NotAPeriod
 from clouds import history, servers, services, suppression
 from clouds.history import LateReport

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from django.conf import settings as site
 
-from alerts import delivery
 from alerts.models import Notification, NotificationChannel
 from alerts.notifiers import Undelivered
 from alerts.notifiers.outgoing import wait
 from alerts.notifiers.webhook import Webhook, event, new_secret, signature
+from alerts.telling import delivery
 from tests.alerts.builders import NOON, make_message, make_rule, make_server
 from tests.alerts.test_breaches import read
 

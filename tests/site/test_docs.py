@@ -15,9 +15,9 @@ from django.conf import settings
 from django.core.management import get_commands
 from django.urls import reverse
 
-from alerts.defaults import RULES
 from alerts.models import Rule
-from alerts.wording import span
+from alerts.rulebook.defaults import RULES
+from alerts.values.wording import span
 from metrics.doors import native
 from sentinel_site.environment import Environment
 from sentinel_site.management.commands.api_reference import PAGE, reference

@@ -22,7 +22,6 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from accounts import keys, middleware, signup
 from accounts.access import Access
 from accounts.models import Key, Membership, Role, Tenant, User
-from alerts import consumers, live
 from alerts.models import (
     Alert,
     Attempt,
@@ -33,6 +32,7 @@ from alerts.models import (
     Route,
     Rule,
 )
+from alerts.push import consumers, live
 from clouds.models import CloudGroup, Recurrence, Server, Suppression
 from sentinel_site.kit.problems import NotFound
 from sentinel_site.kit.tenancy import in_schema

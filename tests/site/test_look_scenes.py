@@ -19,8 +19,8 @@ from accounts.access import Access
 from accounts.forms import InviteForm, KeyForm, OrganizationForm
 from accounts.models import AuditEntry, Invitation, Key, Membership, Role, Tenant, User
 from alerts import notifiers
-from alerts.forms import ChannelForm, RuleForm
 from alerts.models import Notification, NotificationChannel, Rule
+from alerts.pages.forms import ChannelForm, RuleForm
 from clouds.models import CloudGroup, Server, Service
 from metrics.agents import AgentHealth, CollectorHealth, Figure
 from sentinel_site.kit.problems import Problem

@@ -9,8 +9,8 @@ from django.utils import timezone
 
 from accounts.access import Access
 from accounts.models import Role, Tenant
-from alerts import rulefiles, rules
 from alerts.models import Rule
+from alerts.rulebook import rulefiles, rules
 from sentinel_site.kit.tenancy import in_schema
 
 

@@ -1,0 +1,311 @@
+"""Who is told what: rows in the transaction of the change, and workers asked to deliver them."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+import structlog
+from celery import current_app
+from django.db import transaction
+from django.db.models import Min, Q, QuerySet
+from django.db.models.functions import Coalesce
+from django.utils import timezone
+from kombu.exceptions import OperationalError
+
+from accounts.timers import wake
+from alerts import bulk
+from alerts.dispatching import routes
+from alerts.models import (
+    Alert,
+    Escalation,
+    Incident,
+    Notification,
+    NotificationChannel,
+    Route,
+    Severity,
+)
+from clouds import suppression
+from clouds.suppression import NO_SERVER
+from sentinel_site.kit.tenancy import current_schema
+
+log = structlog.get_logger(__name__)
+
+#: A worker that was asked and never came (a killed one, a lost message) is asked again after this.
+AGAIN = timedelta(seconds=10)
+
+
+@dataclass(frozen=True)
+class Told:
+    """A transition of an incident that people are to be told of, not before a time.
+
+    `to` names the channels; without it the routes do.
+    """
+
+    incident: Incident
+    transition: str
+    not_before: datetime | None = None
+    to: frozenset[int] | None = None
+
+
+#: Transitions by which routes are asked anew, and their waiting for somebody begins.
+_BEGINS = ("opened", "reopened", "raised")
+
+
+def queue(
+    incident: Incident, transition: str, at: datetime, not_before: datetime | None = None
+) -> None:
+    """The same for one transition of one incident."""
+    queue_all([Told(incident, transition, not_before)], at)
+
+
+def queue_all(told: Sequence[Told], at: datetime) -> None:
+    """A row per transition and channel that wants to know, in the caller's transaction: the outbox.
+
+    None while every server of the incident is in maintenance or blackout, but for its end, which
+    goes to whoever got the problem. The number of statements is the same for any number of
+    transitions.
+    """
+    if not told:
+        return
+    incidents = [one.incident.pk for one in told]
+    seen = _concerned(incidents)
+    silent = _muted(seen, at)
+    channels = list(NotificationChannel.objects.filter(enabled=True))
+    begun = Notification.objects.filter(
+        Q(incident__in=incidents) | Q(incident__merged_into__in=incidents)
+    ).order_by()
+    into = Coalesce("incident__merged_into", "incident")
+    knows = set(begun.annotate(into=into).values_list("into", "channel").distinct())
+    ways = routes.in_force()
+    rows: list[dict[str, Any]] = []
+    later: list[Escalation] = []
+    for one in told:
+        if one.incident.pk in silent and not one.transition.startswith("resolved"):
+            continue
+        if _is_shelved(one, at):
+            continue
+        routed = _routed(one, seen.get(one.incident.pk, ()), ways, channels, at, later)
+        rows += [
+            {
+                "incident_id": one.incident.pk,
+                "channel_id": channel.pk,
+                "transition": one.transition,
+                "severity": str(one.incident.severity),
+                "key": uuid.uuid4(),
+                "state": Notification.State.WAITING.value,
+                "created_at": at,
+                "due_at": max(at, one.not_before or at),
+                "attempts": 0,
+                "error": "",
+                "reference": "",
+            }
+            for channel in channels
+            if _wants(channel, one, routed, (one.incident.pk, channel.pk) in knows)
+        ]
+    schema = current_schema()
+    if later:
+        Escalation.objects.bulk_create(later, ignore_conflicts=True)
+        wake(schema, min(one.next_at for one in later))
+    ids = bulk.insert(Notification, rows, "ON CONFLICT DO NOTHING")
+    if not ids:
+        return
+    due_at = min(row["due_at"] for row in rows)
+    wake(schema, due_at)  # should the message below be lost
+    if due_at <= at:
+        transaction.on_commit(partial(_ask, schema, min(ids)))
+
+
+#: Of an incident's alerts: server (or NO_SERVER), its cloud group, service.
+_Seen = dict[int, set[tuple[int, int | None, str]]]
+
+
+def _concerned(incidents: Iterable[int]) -> _Seen:
+    seen: _Seen = {}
+    rows = Alert.objects.filter(incident__in=incidents).order_by()
+    for incident, server, group, service in rows.values_list(
+        "incident", "server", "server__group", "service"
+    ).distinct():
+        seen.setdefault(incident, set()).add((server or NO_SERVER, group, service))
+    return seen
+
+
+def _muted(seen: _Seen, at: datetime) -> set[int]:
+    """Those of which every server is in maintenance or blackout."""
+    servers = {server for of_one in seen.values() for server, _, _ in of_one}
+    quiet = set(suppression.active_for(servers, at))
+    return {
+        incident
+        for incident, of_one in seen.items()
+        if {server for server, _, _ in of_one} <= quiet
+    }
+
+
+def muted(incidents: Iterable[int], at: datetime) -> set[int]:
+    """Those of these incidents of which nobody is told now."""
+    return _muted(_concerned(incidents), at)
+
+
+def _routed(
+    one: Told,
+    seen: Iterable[tuple[int, int | None, str]],
+    ways: Sequence[Route],
+    channels: Sequence[NotificationChannel],
+    at: datetime,
+    later: list[Escalation],
+) -> frozenset[int] | None:
+    """The channels that routes name for this transition; None: all. Adds what comes later."""
+    if one.to is not None or not ways or not one.transition.startswith(_BEGINS):
+        return one.to
+    what = routes.About(
+        Severity(one.incident.severity),
+        frozenset(group for _, group, _ in seen if group is not None),
+        frozenset(service for _, _, service in seen),
+    )
+    found: set[int] = set()
+    for decision in routes.decide(ways, what, channels, at):
+        route = decision.route
+        if not decision.fits:
+            continue
+        found |= decision.channels()
+        if route is None:
+            continue
+        began, taken = (
+            max(at, one.not_before or at),
+            len([s for s in decision.steps if not s.after]),
+        )
+        steps = [step.after for step in decision.steps][taken:]
+        if steps or route.repeat:
+            next_at = began + (steps[0] if steps else route.repeat or timedelta())
+            later.append(
+                Escalation(
+                    incident=one.incident, route=route, began_at=began, step=taken, next_at=next_at
+                )
+            )
+    return frozenset(found)
+
+
+def withdraw(incident: Incident) -> int:
+    """Drop what was not yet sent of an incident that was merged into another; how many."""
+    waiting = Notification.objects.filter(incident=incident, state=Notification.State.WAITING)
+    return waiting.delete()[0]
+
+
+def withdraw_held(incidents: Iterable[int], at: datetime) -> None:
+    """Drop what was held back of incidents that are over: who was not told needs no more."""
+    Notification.objects.filter(
+        incident__in=list(incidents),
+        state=Notification.State.WAITING,
+        attempts=0,
+        due_at__gt=at,
+    ).delete()
+
+
+def hasten(incidents: Iterable[int], at: datetime) -> None:
+    """Tell now what was held back of these incidents."""
+    held = Notification.objects.filter(
+        incident__in=list(incidents),
+        state=Notification.State.WAITING,
+        attempts=0,
+        due_at__gt=at,
+    )
+    if held.update(due_at=at):
+        schema = current_schema()
+        wake(schema, at)
+        transaction.on_commit(partial(hand_over, schema))
+
+
+def _is_shelved(told: Told, at: datetime) -> bool:
+    """Nobody hears of what is shelved, but that it is over."""
+    until = told.incident.shelved_until
+    return until is not None and until > at and not told.transition.startswith("resolved")
+
+
+def _wants(
+    channel: NotificationChannel, told: Told, routed: frozenset[int] | None, knows: bool
+) -> bool:
+    """Whether a channel is told: of an end who heard of the begin, else what is bad enough."""
+    if told.transition.startswith("resolved"):
+        return knows
+    if told.transition.startswith("acknowledged"):
+        return knows and channel.tells_acknowledged
+    if routed is not None and channel.pk not in routed:
+        return False
+    return Severity(told.incident.severity).rank >= Severity(channel.least_severity).rank
+
+
+def tell_what_was_muted(at: datetime) -> None:
+    """Tell people of what opened in a maintenance or blackout that is over, and still holds."""
+    muted = Alert.objects.filter(resolved_at=None).exclude(suppressed="")
+    over = list(muted.select_related("incident"))
+    still = suppression.active_for({one.server_id or NO_SERVER for one in over}, at)
+    for alert in over:
+        if (alert.server_id or NO_SERVER) not in still:
+            Alert.objects.filter(pk=alert.pk).update(suppressed="")
+            queue(alert.incident, f"opened:{alert.incident_id}", at)
+
+
+def hand_over(schema: str) -> None:
+    """Let workers deliver what is due in this schema; without a broker the next tick does."""
+    ask_workers(schema, due_channels(timezone.now()))
+
+
+def _ask(schema: str, first: int) -> None:
+    """Let workers deliver what was queued from row `first` on.
+
+    Where older rows wait to be taken a worker is on its way, and looks once more when it is done.
+    """
+    due = _due(timezone.now())
+    older = set(due.filter(pk__lt=first).order_by().values_list("channel", flat=True).distinct())
+    ask_workers(schema, [one for one in due_channels(timezone.now()) if one not in older])
+
+
+def ask_workers(schema: str, channels: Iterable[int], eta: datetime | None = None) -> None:
+    """One task a channel, so that none waits for another one's receiver."""
+    for channel in channels:
+        try:
+            current_app.send_task(
+                "alerts.tasks.notify",
+                ([schema], channel),
+                eta=eta,
+                expires=60 if eta is None else eta + AGAIN,
+                retry=False,
+            )
+        except OperationalError as error:
+            log.warning("broker away; the next tick delivers", error=str(error))
+            return
+
+
+def has_due(now: datetime) -> bool:
+    return bool(due_channels(now))
+
+
+def due_channels(now: datetime) -> list[int]:
+    """Channels to which something can be sent now: none is at it, none waits for its time."""
+    return list(_due(now).order_by().values_list("channel", flat=True).distinct())
+
+
+def _due(now: datetime) -> QuerySet[Notification]:
+    waiting = Notification.objects.filter(state=Notification.State.WAITING, due_at__lte=now)
+    return waiting.exclude(
+        Q(channel__fares__next_at__gt=now) | Q(channel__fares__busy_until__gt=now)
+    )
+
+
+def next_due(now: datetime) -> datetime | None:
+    """When to look at what waits: its time comes, or its worker should long have been at it."""
+    waiting = Notification.objects.filter(state=Notification.State.WAITING).order_by()
+    later = waiting.filter(due_at__gt=now).aggregate(first=Min("due_at"))["first"]
+    rows = waiting.filter(due_at__lte=now).values_list(
+        "channel", "channel__fares__next_at", "channel__fares__busy_until"
+    )
+    times = [
+        max(one for one in (now + AGAIN if not held else None, *held) if one)
+        for _, *found in rows.distinct()
+        for held in [[one for one in found if one and one > now]]
+    ]
+    return min((one for one in (later, *times) if one), default=None)

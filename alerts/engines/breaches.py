@@ -1,0 +1,425 @@
+"""From sheets of numbers to alerts: what one evaluation of one tenant changes.
+
+`chronos` and `aeolus` read; here the numbers of all rules are compared with their limits at once.
+Only those past a limit, and those of a series on which something is pending or open, are looked at
+one by one (`alerts.engines.judging`), and only the differences are written.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+import numpy as np
+from django.db.models import DateTimeField, ExpressionWrapper, F, Min
+from django.db.models.functions import Coalesce
+
+from alerts.engines import traces
+from alerts.engines.judging import Decision, Judged, State, judge_next, past_the_mildest
+from alerts.engines.sheets import Reading, Sheet
+from alerts.lifecycle import incidents
+from alerts.models import Alert, Judgement, Pending, Rule, Severity
+from alerts.values import sentences
+from alerts.values.sentences import Measured, Seen
+from alerts.values.wording import number, span
+from clouds import services
+from clouds.models import Server
+from sentinel_site.kit.tenancy import connection
+
+GONE = timedelta(minutes=15)
+#: The same for rules by which missing data leaves alerts as they are: nothing waits for ever.
+KEPT = timedelta(days=1)
+#: The measurement in which agents tell of services.
+SERVICES = "service"
+
+
+def fingerprint(rule: Rule, server: int, tags: Mapping[str, str]) -> str:
+    """Rule, server and tags as one short text; it names a series of alerts."""
+    text = json.dumps([rule.pk, server, sorted(tags.items())], separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:40]
+
+
+class _Open(NamedTuple):
+    """What must be known of an open alert to judge its series."""
+
+    pk: int
+    fingerprint: str
+    rule: int
+    server: int
+    service: str
+    severity: str
+    breached_at: datetime
+    held: int
+
+
+class _Waiting(NamedTuple):
+    pk: int
+    fingerprint: str
+    rule: int
+    server: int
+    since: datetime
+    recovering: datetime | None
+
+
+@dataclass
+class _Standing:
+    """What is open and pending of the rules, by fingerprint, and on which servers, by rule."""
+
+    open: dict[str, _Open]
+    waiting: dict[str, _Waiting]
+    servers: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
+
+    @classmethod
+    def of(cls, keys: Collection[int]) -> _Standing:
+        alerts = Alert.objects.filter(rule__in=keys, resolved_at=None, server__isnull=False)
+        pending = Pending.objects.filter(rule__in=keys)
+        standing = cls(
+            {row[1]: _Open(*row) for row in alerts.order_by().values_list(*_OPEN)},
+            {row[1]: _Waiting(*row) for row in pending.values_list(*_WAITING)},
+        )
+        for alert in standing.open.values():
+            standing.servers[alert.rule].add(alert.server)
+        for waiting in standing.waiting.values():
+            standing.servers[waiting.rule].add(waiting.server)
+        return standing
+
+    def state(self, name: str) -> State:
+        alert, waiting = self.open.get(name), self.waiting.get(name)
+        return State(
+            waiting.since if waiting else None,
+            waiting.recovering if waiting else None,
+            alert.severity if alert else "",
+        )
+
+
+_OPEN = (
+    "pk", "fingerprint", "rule_id", "server_id", "service", "severity", "breached_at", "count",
+)  # fmt: skip
+_WAITING = ("pk", "fingerprint", "rule_id", "server_id", "since", "recovering")
+
+
+@dataclass(frozen=True)
+class _Case:
+    """One series of one rule that is looked at, and what was decided of it."""
+
+    rule: Rule
+    name: str
+    reading: Reading
+    judged: Judged
+
+
+@dataclass
+class _Changes:
+    """What is to be written at the end, all of a kind at once."""
+
+    begun: list[Pending] = field(default_factory=list)
+    recovering: list[tuple[int, datetime | None]] = field(default_factory=list)
+    ended: list[int] = field(default_factory=list)
+    held: list[tuple[int, float, float]] = field(default_factory=list)
+    opens: list[_Case] = field(default_factory=list)
+    turns: dict[int, _Case] = field(default_factory=dict)  # by alert
+    recovers: dict[int, _Case] = field(default_factory=dict)  # by alert
+    kept: list[_Case] = field(default_factory=list)
+
+
+def settle(sheets: Sequence[Sheet], at: datetime) -> None:
+    """Open, count, raise, lower and resolve what these numbers mean at this slot.
+
+    A series without a number stays as it is, for no data is not good news; after GONE it is taken
+    for removed, unless its whole server is silent, in maintenance or in blackout. A service that
+    its agent was told to watch no more is done with at once. Call it in a transaction.
+    """
+    standing = _Standing.of({sheet.rule.pk for sheet in sheets})
+    given_up = functools.cache(functools.partial(services.given_up, at))
+    changes = _Changes()
+    seen: set[str] = set()
+    for sheet in sheets:
+        rule, terms = sheet.rule, sheet.terms
+        for place in _worth_a_look(sheet, standing.servers.get(rule.pk)):
+            reading = sheet.reading(place)
+            name = fingerprint(rule, reading.server, reading.tags)
+            judged = judge_next(terms, standing.state(name), reading.value, at, reading.taken_at)
+            if (
+                judged.breach is not None
+                and rule.measurement == SERVICES
+                and (reading.server, reading.service) in given_up()
+            ):
+                continue  # the last that was said of it is not how it is
+            seen.add(name)
+            _note(changes, _Case(rule, name, reading, judged), standing)
+    _write(changes, at)
+    _end_what_is_gone(sheets, standing, seen, given_up, at)
+
+
+def catch_up(sheets: Sequence[Sheet], at: datetime) -> None:
+    """Note since when rules hold at a slot that was missed. Nothing opens or ends: it is past."""
+    standing = _Standing.of({sheet.rule.pk for sheet in sheets})
+    changes = _Changes()
+    for sheet in sheets:
+        for place in _worth_a_look(sheet, standing.servers.get(sheet.rule.pk)):
+            reading = sheet.reading(place)
+            name = fingerprint(sheet.rule, reading.server, reading.tags)
+            state = standing.state(name)
+            if not state.severity:
+                judged = judge_next(sheet.terms, state, reading.value, at, reading.taken_at)
+                _note(changes, _Case(sheet.rule, name, reading, judged), standing)
+    Pending.objects.bulk_create(changes.begun, ignore_conflicts=True, batch_size=2000)
+    if changes.ended:
+        Pending.objects.filter(pk__in=changes.ended).delete()
+
+
+def _worth_a_look(sheet: Sheet, standing: set[int] | None) -> list[int]:
+    """The places of numbers past a limit, and of servers on which the rule held before."""
+    chosen = past_the_mildest(sheet.terms.limits, sheet.values)
+    if standing:
+        chosen |= np.isin(sheet.servers, np.fromiter(standing, np.int64, len(standing)))
+    places: list[int] = np.flatnonzero(chosen).tolist()
+    return places
+
+
+def _note(changes: _Changes, case: _Case, standing: _Standing) -> None:
+    """Sort a decision to the others of its kind."""
+    alert, waiting = standing.open.get(case.name), standing.waiting.get(case.name)
+    decision, state, breach = case.judged.decision, case.judged.state, case.judged.breach
+    if waiting is None and state.since is not None:
+        changes.begun.append(
+            Pending(
+                rule=case.rule,
+                server_id=case.reading.server,
+                fingerprint=case.name,
+                since=state.since,
+                recovering=state.recovering,
+            )
+        )
+    elif waiting is not None and state.since is None:
+        changes.ended.append(waiting.pk)
+    elif waiting is not None and waiting.recovering != state.recovering:
+        changes.recovering.append((waiting.pk, state.recovering))
+    began = waiting is None or waiting.recovering is None
+    if traces.is_kept(decision, alert.held + 1 if alert else 0, began):
+        changes.kept.append(case)
+    if decision is Decision.OPENS:
+        changes.opens.append(case)
+    elif alert is not None and breach is not None:
+        changes.held.append((alert.pk, case.reading.value, breach.limit))
+        if decision is not Decision.HOLDS:
+            changes.turns[alert.pk] = case
+    elif alert is not None and decision is Decision.RECOVERS:
+        changes.recovers[alert.pk] = case
+
+
+def _write(changes: _Changes, at: datetime) -> None:
+    """What is opened and ended comes first: it waits for others before it touches a row."""
+    alerts = _loaded([*changes.turns, *changes.recovers])
+    hosts = _hosts({case.reading.server for case in changes.opens})
+    incidents.open_all([_found(case, hosts, at) for case in changes.opens], at)
+    incidents.recover_all(
+        [
+            incidents.Recovered(alerts[pk], case.reading.value, _recovered(case, alerts[pk], at))
+            for pk, case in changes.recovers.items()
+        ],
+        at,
+    )
+    for pk, case in changes.turns.items():
+        breach, since = case.judged.breach, case.judged.state.since
+        assert breach is not None and since is not None  # noqa: S101, PT018  narrow the types
+        said = _explain(case.rule, case.reading, breach.limit, alerts[pk].host, since, at)
+        incidents.note_severity(alerts[pk], Severity(breach.severity), at, said)
+    if changes.held:
+        _count(changes.held, at)
+    Judgement.objects.bulk_create(
+        [
+            Judgement(
+                rule=case.rule,
+                version=case.rule.version,
+                fingerprint=case.name,
+                at=at,
+                value=case.reading.value,
+                limit=case.judged.breach.limit if case.judged.breach else None,
+                decision=case.judged.decision,
+            )
+            for case in changes.kept
+        ],
+        batch_size=2000,
+    )
+    Pending.objects.bulk_create(changes.begun, ignore_conflicts=True, batch_size=2000)
+    if changes.ended:
+        Pending.objects.filter(pk__in=changes.ended).delete()
+    if changes.recovering:
+        Pending.objects.bulk_update(
+            [Pending(pk=pk, recovering=since) for pk, since in changes.recovering],
+            ["recovering"],
+            batch_size=500,
+        )
+
+
+def _count(held: list[tuple[int, float, float]], at: datetime) -> None:
+    """Once more each, in one statement: it is what most of a bad night consists of."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f'UPDATE "{Alert._meta.db_table}" AS a SET count = a.count + 1, value = g.value,'  # noqa: S608
+            ' "limit" = g.reached, breached_at = %s'
+            " FROM unnest(%s::bigint[], %s::float8[], %s::float8[]) AS g(id, value, reached)"
+            " WHERE a.id = g.id",
+            [at, *map(list, zip(*held, strict=True))],
+        )
+
+
+def _found(case: _Case, hosts: Mapping[int, str], at: datetime) -> incidents.Found:
+    rule, reading, breach = case.rule, case.reading, case.judged.breach
+    since = case.judged.state.since
+    assert breach is not None and since is not None  # noqa: S101, PT018  narrow the types
+    return incidents.Found(
+        rule=rule,
+        fingerprint=case.name,
+        reading=reading.value,
+        limit=breach.limit,
+        severity=Severity(breach.severity),
+        server=reading.server,
+        service=reading.service,
+        subject=reading.subject,
+        unit=reading.unit,
+        text=_explain(rule, reading, breach.limit, hosts[reading.server], since, at),
+        held_since=since,
+        title=_title(rule, reading),
+    )
+
+
+def _end_what_is_gone(
+    sheets: Sequence[Sheet],
+    standing: _Standing,
+    seen: set[str],
+    given_up: Callable[[], set[tuple[int, str]]],
+    at: datetime,
+) -> None:
+    """Alerts and waits of series that had no number this time."""
+    rules = {sheet.rule.pk: sheet.rule for sheet in sheets}
+    ends: dict[int, str] = {}
+    old = []
+    for alert in standing.open.values():
+        if alert.fingerprint in seen:
+            continue
+        of_service = rules[alert.rule].measurement == SERVICES
+        if of_service and (alert.server, alert.service) in given_up():
+            ends[alert.pk] = "The agent of {host} does not watch {service} any more."
+        elif at - alert.breached_at > gone_after(rules[alert.rule]):
+            old.append(alert)
+    if old:
+        up = set(
+            Server.objects.filter(
+                pk__in={alert.server for alert in old}, status=Server.Status.UP
+            ).values_list("pk", flat=True)
+        )
+        ends |= {
+            alert.pk: f"Nothing was measured for {span(gone_after(rules[alert.rule]))}."
+            for alert in old
+            if alert.server in up
+        }
+    if ends:
+        alerts = _loaded(ends)
+        incidents.recover_all(
+            [
+                incidents.Recovered(
+                    alert,
+                    None,
+                    ends[pk].format(host=alert.host, service=alert.service),
+                )
+                for pk, alert in alerts.items()
+            ],
+            at,
+        )
+    still_open = {alert.fingerprint for alert in standing.open.values() if alert.pk not in ends}
+    passed = [
+        one.pk
+        for one in standing.waiting.values()
+        if one.fingerprint not in seen
+        and one.fingerprint not in still_open
+        and at - one.since > GONE
+    ]
+    if passed:
+        Pending.objects.filter(pk__in=passed).delete()
+
+
+def gone_after(rule: Rule) -> timedelta:
+    """After which time a series without numbers is taken for removed."""
+    return GONE if rule.no_data == Rule.NoData.IGNORE else KEPT
+
+
+def next_to_hold(at: datetime) -> datetime | None:
+    """When the next breach or recovery that has begun will have lasted as long as its rule asks."""
+    waiting = Pending.objects.filter(rule__enabled=True).annotate(
+        holds_at=ExpressionWrapper(
+            Coalesce(
+                F("recovering") + F("rule__recovery_hold"),
+                F("since") + F("rule__hold"),
+                output_field=DateTimeField(),
+            ),
+            output_field=DateTimeField(),
+        )
+    )
+    found: datetime | None = waiting.filter(holds_at__gt=at).aggregate(first=Min("holds_at"))[
+        "first"
+    ]
+    return found
+
+
+def _loaded(pks: Iterable[int]) -> dict[int, Alert]:
+    keys = list(pks)
+    return Alert.objects.select_related("incident", "server", "rule").in_bulk(keys) if keys else {}
+
+
+def _hosts(servers: set[int]) -> dict[int, str]:
+    return dict(Server.objects.filter(pk__in=servers).values_list("pk", "host")) if servers else {}
+
+
+def _seen(reading: Reading, host: str, since: datetime | None = None) -> Seen:
+    return Seen(
+        host, reading.service, reading.subject, reading.value, reading.unit, reading.tags, since
+    )
+
+
+def _recovered(case: _Case, alert: Alert, at: datetime) -> str:
+    if case.reading.recovered:
+        return case.reading.recovered.replace("{host}", alert.host)
+    return sentences.over(Measured.by(case.rule), _seen(case.reading, alert.host), at)
+
+
+def _explain(
+    rule: Rule, reading: Reading, limit: float, host: str, since: datetime, at: datetime
+) -> str:
+    """The reading in words; those that count or wait name a limit where it is worth it."""
+    if not reading.explained:
+        return sentences.holds(Measured.by(rule), _seen(reading, host, since), limit, at)
+    said = reading.explained.replace("{host}", host)
+    if rule.kind in _NAMES_NO_LIMIT or reading.title or limit == 1:
+        return said
+    return f"{said} (limit {number(limit, reading.unit)})"
+
+
+_NAMES_NO_LIMIT = (Rule.Kind.SILENCE, Rule.Kind.FORECAST)
+
+
+def _title(rule: Rule, reading: Reading) -> str:
+    """What the incident is called: a service's by its state, others as their rule is."""
+    if reading.explained:
+        return reading.title or rule.name
+    return sentences.title(Measured.by(rule), reading.service) or rule.name
+
+
+def forget(at: datetime) -> None:
+    """Drop what alerts of long ago were judged by."""
+    Judgement.objects.filter(at__lt=at - traces.KEPT).delete()
+
+
+def resolve_orphans(at: datetime) -> None:
+    """An alert whose rule was switched off or deleted can't recover; it ends here."""
+    orphans = Alert.objects.filter(resolved_at=None, origin="").exclude(rule__enabled=True)
+    text = "Its rule was switched off or deleted."
+    incidents.recover_all([incidents.Recovered(alert, None, text) for alert in orphans], at)
+    Pending.objects.exclude(rule__enabled=True).delete()

@@ -1,0 +1,117 @@
+"""One evaluation of one tenant: all its rules at one slot, in one transaction."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import numpy as np
+import structlog
+from celery import current_app
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+from kombu.exceptions import OperationalError
+
+from accounts import timers
+from accounts.models import Tenant
+from alerts.dispatching import dispatch, escalations
+from alerts.engines import aeolus, breaches, chronos, early, fleet, rhythm
+from alerts.engines.fleet import Fleet, Mask
+from alerts.jobs import checkins
+from alerts.lifecycle import external, incidents
+from alerts.models import Rule
+from clouds import suppression
+from sentinel_site.kit.tenancy import connection, current_schema
+
+log = structlog.get_logger(__name__)
+
+#: An evaluation that was claimed and never done (a killed worker, a lost message) is due again.
+CLAIM = timedelta(minutes=1)
+#: What is due at an instant is true just after it.
+MOMENT = timedelta(milliseconds=1)
+
+
+def evaluate(at: datetime) -> None:
+    """Evaluate the current schema at this slot; does nothing while another run is at it."""
+    tenant = Tenant.objects.get(schema_name=current_schema())
+    with transaction.atomic():
+        if not _alone(tenant):
+            early.wake(tenant.schema_name)  # that run may have begun before this data came
+            return
+        tenant.refresh_from_db()
+        if tenant.evaluated_at is not None and at < tenant.evaluated_at:
+            return  # a message that was late: what it would see is not how it is
+        suppression.expire(at)
+        watched = fleet.read(tenant.pk, at)
+        scopes = fleet.scopes(Rule.objects.all(), watched)
+        due = {
+            rule: mask
+            for rule, mask in scopes.items()
+            if rule.enabled and rhythm.is_due(rule, tenant.evaluated_at, at)
+        }
+        breaches.resolve_orphans(at)
+        if rhythm.turned(timedelta(days=1), tenant.evaluated_at, at):
+            breaches.forget(at)
+        _catch_up(tenant, due, watched, at)
+        breaches.settle(
+            chronos.sheets(tenant, due, watched) + aeolus.sheets(tenant, due, watched),
+            at,
+        )
+        external.expire(at)
+        checkins.judge(at, fleet.listening_since(at))
+        incidents.settle(at)
+        dispatch.tell_what_was_muted(at)
+        escalations.pursue(at)
+        times = [
+            chronos.next_look(watched),
+            breaches.next_to_hold(at),
+            dispatch.next_due(at),
+            escalations.next_at(),
+            suppression.next_change(at),
+            external.next_expiry(at),
+            checkins.next_deadline(at),
+            incidents.next_change(at),
+        ]
+        following = min((one for one in times if one), default=None)
+        took = max(timezone.now() - at, timedelta())
+        timers.settle(tenant.schema_name, at + CLAIM, following, at, took)
+    if dispatch.has_due(at):
+        dispatch.hand_over(tenant.schema_name)
+    if following is not None and at < following < at + settings.TICK:
+        _look_then(tenant.schema_name, following + MOMENT)
+
+
+def _catch_up(tenant: Tenant, due: dict[Rule, Mask], watched: Fleet, at: datetime) -> None:
+    """After an outage: what began in it counts from then, what came and went is told to nobody."""
+    waiting = {rule: mask for rule, mask in due.items() if rule.hold}
+    everyone = np.ones(len(watched.ids), np.bool_)
+    for slot in rhythm.missed(waiting, tenant.evaluated_at, at):
+        breaches.catch_up(chronos.at_slot(tenant, waiting, watched, everyone, slot), slot)
+
+
+def _look_then(schema: str, at: datetime) -> None:
+    """Have the schema evaluated at this instant: what holds between two ticks waits for neither.
+
+    A courtesy that may be lost: the tick after it finds the same.
+    """
+    try:
+        current_app.send_task(
+            "alerts.tasks.evaluate",
+            ([schema], at.isoformat()),
+            eta=at,
+            expires=at + CLAIM,
+            retry=False,
+        )
+    except OperationalError as error:
+        log.warning("broker away; the next tick looks", error=str(error))
+
+
+def _alone(tenant: Tenant) -> bool:
+    """Whether this transaction is the tenant's only evaluation."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_xact_lock(%s, %s)", [_EVALUATION, tenant.pk])
+        (locked,) = cursor.fetchone()
+    return bool(locked)
+
+
+_EVALUATION = 0x5E27

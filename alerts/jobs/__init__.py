@@ -1,0 +1,1 @@
+"""Jobs that are expected to check in."""

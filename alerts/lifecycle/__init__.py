@@ -1,0 +1,1 @@
+"""Alerts and incidents from opening to the end: correlation, cause, evidence, history."""

@@ -1,0 +1,188 @@
+"""Alerts that other tools raise and end: kept, counted, correlated and told of like our own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Min
+
+from accounts.timers import wake
+from alerts import bulk
+from alerts.lifecycle import incidents
+from alerts.lifecycle.incidents import Found, Recovered
+from alerts.models import Alert, Received, Severity
+from clouds import queries as clouds
+from sentinel_site.kit.problems import Problem
+from sentinel_site.kit.tenancy import current_schema
+
+#: The tools of other people whose alerts come in by a door.
+FOREIGN = ("alerta", "alertmanager")
+#: So many alerts of other tools may be open at once in one organization.
+MOST_OPEN = 50_000
+
+
+class TooManyOpen(Problem):
+    status, code, title = 429, "too-many-open-alerts", "Too many alerts of other tools are open"
+    headers = {"Retry-After": "60"}
+
+
+@dataclass(frozen=True)
+class Signal:
+    """What a tool says of one alert at one time. Its identity is (origin, `names`)."""
+
+    origin: str
+    #: What the tool knows the alert by: `{"resource": "web01", "event": "NodeDown"}`.
+    names: Mapping[str, Any]
+    #: None: it is over.
+    severity: Severity | None
+    #: What it is on, as the tool calls it; a server of ours is found by its host name.
+    resource: str
+    service: str
+    subject: str
+    title: str
+    text: str
+    #: What to do about it, or where that is written.
+    advice: str = ""
+    #: In the tool's own unit; None where it is no number.
+    value: float | None = None
+    #: Without a repetition until then it is over.
+    expires_at: datetime | None = None
+    #: The tool's own words, for giving them back.
+    said: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_foreign(self) -> bool:
+        return self.origin in FOREIGN
+
+    @property
+    def fingerprint(self) -> str:
+        text = json.dumps([self.origin, self.names], sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:40]
+
+
+@transaction.atomic
+def accept(signals: Iterable[Signal], at: datetime) -> dict[str, Alert]:
+    """Open, count, raise, lower or end what these say; the alert of each fingerprint.
+
+    Of several signals with one fingerprint the last decides. What ends and was not open has no
+    alert in the answer. Raises TooManyOpen; then nothing was changed.
+    """
+    wanted = {signal.fingerprint: signal for signal in signals}
+    before = _open_of(wanted)
+    firing = {name: one for name, one in wanted.items() if one.severity is not None}
+    _keep_within_limit([one for name, one in firing.items() if name not in before])
+    servers = clouds.by_names({one.resource for one in firing.values()})
+    incidents.open_all([_found(one, name, servers, at) for name, one in firing.items()], at)
+    for name, signal in firing.items():
+        known = before.get(name)
+        if known is not None and signal.severity is not None:
+            incidents.note_severity(known, signal.severity, at, signal.text)
+    over = [before[name] for name in wanted if name in before and name not in firing]
+    incidents.recover_all(
+        [
+            Recovered(alert, wanted[alert.fingerprint].value, _over(wanted[alert.fingerprint]))
+            for alert in over
+        ],
+        at,
+    )
+    found = {**_open_of(firing), **{alert.fingerprint: alert for alert in over}}
+    for alert in over:
+        alert.resolved_at = max(at, alert.opened_at)
+    _keep_words(found.values(), wanted, at)
+    return found
+
+
+def expire(at: datetime) -> None:
+    """End what its tool has not repeated in time."""
+    due = Received.objects.filter(expires_at__lte=at)
+    rows = list(due.select_related("alert"))
+    incidents.recover_all(
+        [
+            Recovered(row.alert, None, f"{row.alert.origin} has not repeated it in time.")
+            for row in rows
+            if row.alert.resolved_at is None
+        ],
+        at,
+    )
+    due.update(expires_at=None)
+
+
+def next_expiry(at: datetime) -> datetime | None:
+    """When the next one is over unless it is repeated."""
+    found: datetime | None = Received.objects.filter(expires_at__gt=at).aggregate(
+        first=Min("expires_at")
+    )["first"]
+    return found
+
+
+def _open_of(wanted: Mapping[str, Signal]) -> dict[str, Alert]:
+    rows = Alert.objects.filter(resolved_at=None, fingerprint__in=list(wanted))
+    return {row.fingerprint: row for row in rows.select_related("incident", "server__group")}
+
+
+def _keep_within_limit(new: Iterable[Signal]) -> None:
+    """The limit is of other people's tools; what watches for us, as check-ins do, has none."""
+    more = sum(signal.is_foreign for signal in new)
+    known = Alert.objects.filter(resolved_at=None, origin__in=FOREIGN)
+    if more and known.count() + more > MOST_OPEN:
+        raise TooManyOpen(
+            f"At most {MOST_OPEN} may be open. Send what is over as resolved, or a shorter timeout."
+        )
+
+
+def _found(signal: Signal, name: str, servers: Mapping[str, int], at: datetime) -> Found:
+    return Found(
+        rule=None,
+        fingerprint=name,
+        reading=signal.value,
+        limit=None,
+        severity=signal.severity or Severity.WARNING,
+        server=servers.get(signal.resource),
+        resource=signal.resource,
+        service=signal.service,
+        subject=signal.subject,
+        unit="",
+        text=signal.text,
+        held_since=at,
+        title=signal.title,
+        origin=signal.origin,
+    )
+
+
+def _over(signal: Signal) -> str:
+    return signal.text or f"{signal.origin} says that it is over."
+
+
+def _keep_words(alerts: Iterable[Alert], wanted: Mapping[str, Signal], at: datetime) -> None:
+    """The sender's own words beside each alert, in place of what it said before."""
+    rows = []
+    ends: list[datetime] = []
+    for alert in alerts:
+        signal = wanted[alert.fingerprint]
+        expires_at = signal.expires_at if signal.severity is not None else None
+        row: dict[str, Any] = {
+            "text": bulk.fit(signal.text, Received.TEXT),
+            "advice": bulk.fit(signal.advice, 2000),
+            "said": dict(signal.said),
+            "repeated_at": at,
+            "expires_at": expires_at,
+        }
+        if expires_at is not None:
+            ends.append(expires_at)
+        alert.received = Received(alert=alert, **row)
+        rows.append({"alert_id": alert.pk, **row})
+    bulk.insert(Received, rows, _IN_PLACE)
+    if ends:
+        wake(current_schema(), max(at, min(ends)))
+
+
+_IN_PLACE = (
+    "ON CONFLICT (alert_id) DO UPDATE SET text = excluded.text, advice = excluded.advice,"
+    " said = excluded.said, repeated_at = excluded.repeated_at, expires_at = excluded.expires_at"
+)

@@ -1,0 +1,527 @@
+"""Alerts and incidents: open, count, raise, acknowledge, recover, resolve."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db import transaction
+from django.db.models import Exists, F, Min, OuterRef, Q, QuerySet
+
+from accounts.models import User
+from alerts import bulk
+from alerts.dispatching import dispatch
+from alerts.lifecycle import gathering, history, joining
+from alerts.lifecycle.history import Line
+from alerts.models import Alert, Event, Incident, Rule, Severity
+from alerts.push import live
+from alerts.values.wording import span
+from clouds import servers, suppression
+from clouds.suppression import NO_SERVER
+from sentinel_site.kit.problems import Problem
+from sentinel_site.kit.tenancy import connection, current_schema
+
+#: What is back so soon after its end is the same incident.
+REOPEN = timedelta(minutes=15)
+#: What came and went is calm when it has stayed as it is for so long.
+CALM = timedelta(minutes=10)
+
+
+class AlreadyAcknowledged(Problem):
+    status, code, title = 409, "already-acknowledged", "Incident is taken"
+
+
+class AlreadyResolved(Problem):
+    status, code, title = 409, "already-resolved", "Incident is resolved already"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A breach that has held long enough, with all that an alert of it must say.
+
+    `rule` is None where another tool judged; `origin` then names it. What is on no server of ours
+    says in `resource` what it is on.
+    """
+
+    rule: Rule | None
+    fingerprint: str
+    reading: float | None
+    limit: float | None
+    severity: Severity
+    server: int | None
+    service: str
+    subject: str
+    unit: str
+    text: str
+    held_since: datetime
+    title: str
+    origin: str = ""
+    resource: str = ""
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """An alert that is over; `text` says why. A value of None leaves the one last judged."""
+
+    alert: Alert
+    value: float | None
+    text: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one that was found: a new alert, or a count on the open one."""
+
+    alert: int
+    incident: int
+    is_new: bool
+
+
+def open_all(founds: Sequence[Found], at: datetime) -> dict[str, Outcome]:
+    """See to it that each of these has its one open alert; the outcome by fingerprint.
+
+    An alert is made, opened again, or counted once more. One that was resolved by hand while it
+    held all along opens again with its incident. The number of statements is the same for any
+    number of founds, but for those opened again.
+    """
+    if not founds:
+        return {}
+    with transaction.atomic():
+        return _open_or_count(founds, at)
+
+
+def _open_or_count(founds: Sequence[Found], at: datetime) -> dict[str, Outcome]:
+    _one_at_a_time()
+    wanted = {found.fingerprint: found for found in founds}
+    known = _known(wanted, at)
+    outcomes: dict[str, Outcome] = {}
+    counted, again, new = [], [], []
+    for name, found in wanted.items():
+        alert = known.get(name)
+        if alert is None:
+            new.append(found)
+            continue
+        outcomes[name] = Outcome(alert.pk, alert.incident_id, is_new=False)
+        if alert.resolved_at is None:
+            counted.append({"id": alert.pk, "value": found.reading, "breached_at": at})
+        elif not _is_put_away(alert, at):
+            again.append((alert, found))
+    bulk.update(
+        Alert,
+        counted,
+        "count = row.count + 1, value = given.value, breached_at = given.breached_at",
+    )
+    _reopen(again, at)
+    outcomes |= _open(new, at)
+    changed = [*new, *(found for _, found in again)]
+    if changed:
+        _settle_health(_servers(found.server for found in changed))
+        live.announce_on_commit("alert")
+        live.announce_on_commit("incident")
+    return outcomes
+
+
+def _one_at_a_time() -> None:
+    """Alerts of a tenant are opened and ended by one transaction after the other.
+
+    Taken before any of their rows is, so that nobody waits for it while holding one.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [_INCIDENTS, current_schema()]
+        )
+
+
+_INCIDENTS = 0x5E28
+
+
+def _known(wanted: Mapping[str, Found], at: datetime) -> dict[str, Alert]:
+    """The alert of each fingerprint that is open, or is to open again.
+
+    That is one which was resolved by hand while it held all along, and one that ended so shortly
+    ago that it is the same trouble; a symptom only while its incident is open.
+    """
+    found: dict[str, Alert] = {}
+    rows = Alert.objects.select_related("incident").extra(  # one parameter for any number
+        where=["alerts_alert.fingerprint = ANY(%s)"], params=[list(wanted)]
+    )
+    lately = Q(resolved_by_hand=False, resolved_at__gte=at - REOPEN) & (
+        Q(incident__resolved_at=None) | ~Q(part=Alert.Part.SYMPTOM)
+    )
+    for alert in rows.filter(Q(resolved_at=None) | Q(resolved_by_hand=True) | lately).order_by(
+        F("resolved_at").asc(nulls_last=True), "pk"
+    ):
+        ended = alert.resolved_at
+        if (
+            not alert.resolved_by_hand
+            or ended is None
+            or (ended >= wanted[alert.fingerprint].held_since)
+        ):
+            found[alert.fingerprint] = alert
+    return found
+
+
+def _is_put_away(alert: Alert, at: datetime) -> bool:
+    """Resolved by hand, and shelved: it stays away until then."""
+    until = alert.incident.shelved_until
+    return alert.resolved_by_hand and until is not None and until > at
+
+
+def _open(founds: Sequence[Found], at: datetime) -> dict[str, Outcome]:
+    """New alerts: in the incident of their cause, or each in one of its own."""
+    if not founds:
+        return {}
+    muted = suppression.active_for({found.server or NO_SERVER for found in founds}, at)
+    fresh = dict(zip(bulk.take_ids(Alert, len(founds)), founds, strict=True))
+    placed = joining.place([_row(pk, found) for pk, found in fresh.items()], at)
+    bulk.insert(
+        Incident,
+        [
+            {
+                "id": one.pk,
+                "title": bulk.fit(one.title, 300),
+                "severity": str(one.severity),
+                "opened_at": at,
+                "cause": one.cause,
+                "cause_key": one.cause_key,
+                "evidence": one.evidence,
+            }
+            for one in placed.new
+        ],
+    )
+    bulk.insert(
+        Alert,
+        [
+            {
+                "id": pk,
+                "incident_id": placed.homes[pk].incident.pk,
+                "rule_id": found.rule.pk if found.rule else None,
+                "server_id": found.server,
+                "fingerprint": found.fingerprint,
+                "severity": str(found.severity),
+                "service": bulk.fit(found.service, 200) or "system",
+                "subject": bulk.fit(found.subject or _name(found), 300),
+                "title": bulk.fit(_name(found), 300),
+                "value": found.reading,
+                "limit": found.limit,
+                "unit": bulk.fit(found.unit, 20),
+                "count": 1,
+                "opened_at": at,
+                "breached_at": at,
+                "resolved_by_hand": False,
+                "part": placed.homes[pk].part,
+                "suppressed": muted[found.server or NO_SERVER].kind
+                if (found.server or NO_SERVER) in muted
+                else "",
+                "origin": found.origin,
+                "resource": bulk.fit(found.resource, 255),
+            }
+            for pk, found in fresh.items()
+        ],
+    )
+    history.write(placed.lines, at)
+    return {
+        found.fingerprint: Outcome(pk, placed.homes[pk].incident.pk, is_new=True)
+        for pk, found in fresh.items()
+    }
+
+
+def _row(pk: int, found: Found) -> gathering.Row:
+    """A new alert as it is compared with others."""
+    rule = found.rule
+    return gathering.Row(
+        key=pk,
+        incident=0,
+        server=found.server,
+        service=found.service,
+        subject=found.subject,
+        severity=str(found.severity),
+        at=found.held_since,
+        kind=rule.kind if rule else "",
+        measurement=rule.measurement if rule else "",
+        field=rule.field if rule else "",
+        title=_name(found),
+        called=found.title,
+        text=found.text,
+    )
+
+
+def _name(found: Found) -> str:
+    return found.rule.name if found.rule else found.title
+
+
+def _reopen(again: Sequence[tuple[Alert, Found]], at: datetime) -> None:
+    """Alerts that are back, with their incidents; people are told once that it comes and goes."""
+    if not again:
+        return
+    bulk.update(
+        Alert,
+        [
+            {
+                "id": alert.pk,
+                "severity": str(found.severity),
+                "value": found.reading,
+                "breached_at": at,
+            }
+            for alert, found in again
+        ],
+        "resolved_at = NULL, resolved_by_hand = FALSE, severity = given.severity,"
+        " value = given.value, breached_at = given.breached_at, count = row.count + 1",
+    )
+    by_incident: dict[int, list[tuple[Alert, Found]]] = {}
+    for alert, found in again:
+        by_incident.setdefault(alert.incident_id, []).append((alert, found))
+    rows = Incident.objects.select_for_update().order_by("pk").in_bulk(by_incident)
+    reopened = history.times(by_incident, Event.Kind.REOPENED)
+    flapped = history.times(by_incident, Event.Kind.FLAPPING)
+    lines, changed = [], []
+    for pk, back in by_incident.items():
+        incident, (alert, found) = rows[pk], back[0]
+        was_open = incident.resolved_at is None
+        severities = [one.severity for _, one in back]
+        incident.severity = worst(
+            [*severities, incident.severity] if was_open else severities
+        ) or Severity(incident.severity)
+        if alert.resolved_by_hand:
+            incident.acknowledged_at = incident.taken_by = None
+            text = f"It was resolved by hand, but still holds. {found.text}"
+            told = f"reopened:{reopened[pk] + 1}"
+            lines.append(Line(incident, Event.Kind.REOPENED, text, told))
+        elif incident.flapping_until is not None:
+            incident.flapping_until = at + CALM
+        elif not was_open:
+            incident.flapping_until = at + CALM
+            pause = span(at - alert.resolved_at) if alert.resolved_at else ""
+            text = (
+                f"It is back after {pause}: it comes and goes. You are told again when it has been"
+                f" calm for {span(CALM)}. {found.text}"
+            )
+            told = f"flapping:{flapped[pk] + 1}"
+            lines.append(Line(incident, Event.Kind.FLAPPING, text, told))
+        incident.resolved_at = None
+        changed.append(incident)
+    Incident.objects.bulk_update(
+        changed,
+        ["resolved_at", "severity", "acknowledged_at", "taken_by", "flapping_until"],
+        batch_size=1000,
+    )
+    history.write(lines, at)
+
+
+def note_severity(alert: Alert, severity: Severity, at: datetime, explained: str = "") -> None:
+    """A change of severity updates the open alert, and is told when its incident became worse.
+
+    A symptom that becomes worse is told only to whom the incident was not bad enough before.
+    """
+    if alert.severity == severity:
+        return
+    Alert.objects.filter(pk=alert.pk).update(severity=severity)
+    alert.severity = severity
+    incident = alert.incident
+    before = Severity(incident.severity)
+    others = Alert.objects.filter(incident=incident, resolved_at=None).values_list("severity")
+    incident.severity = now = worst(one for (one,) in others) or severity
+    incident.save(update_fields=["severity"])
+    text = f"Now {severity.label.lower()}. {explained}".strip()
+    if now.rank > before.rank:
+        times = history.times([incident.pk], Event.Kind.RAISED)[incident.pk] + 1
+        is_symptom = alert.part == Alert.Part.SYMPTOM
+        told = f"opened:{incident.pk}" if is_symptom else f"raised:{times}"
+        history.write([Line(incident, Event.Kind.RAISED, text, told)], at)
+    elif now != before:
+        history.write([Line(incident, Event.Kind.LOWERED, text)], at)
+    _settle_health(_servers([alert.server_id]))
+    live.announce_on_commit("alert", alert.pk)
+
+
+def recover_all(
+    recovered: Sequence[Recovered],
+    at: datetime,
+    by: User | None = None,
+    by_hand: bool = False,
+) -> None:
+    """End these alerts, and each incident with the last of its alerts.
+
+    A slot may lie a little ahead of the clock, so that a person can be quicker than it. The number
+    of statements is the same for any number of alerts.
+    """
+    if recovered:
+        with transaction.atomic():
+            _recover(recovered, at, by, by_hand)
+
+
+def _recover(recovered: Sequence[Recovered], at: datetime, by: User | None, by_hand: bool) -> None:
+    _one_at_a_time()
+    ended = bulk.update(
+        Alert,
+        [
+            {"id": one.alert.pk, "value": one.value, "resolved_at": at, "resolved_by_hand": by_hand}
+            for one in recovered
+        ],
+        "resolved_at = greatest(given.resolved_at, row.opened_at),"
+        " value = coalesce(given.value, row.value), resolved_by_hand = given.resolved_by_hand",
+        where="row.resolved_at IS NULL",
+        returning="id incident_id server_id",
+    )
+    if not ended:
+        return
+    said = {one.alert.pk: one.text for one in recovered}
+    texts = {incident: said[alert] for alert, incident, _ in sorted(ended)}
+    if by_hand:
+        Incident.objects.filter(pk__in=texts).update(flapping_until=None)
+    Incident.objects.filter(pk__in=texts, flapping_until__isnull=False).update(
+        flapping_until=at + CALM
+    )
+    over = bulk.update(
+        Incident,
+        [{"id": pk, "resolved_at": at} for pk in texts],
+        "resolved_at = greatest(given.resolved_at, row.opened_at)",
+        where="row.resolved_at IS NULL AND row.flapping_until IS NULL"
+        " AND NOT EXISTS (SELECT 1 FROM alerts_alert AS left_open"
+        " WHERE left_open.incident_id = row.id AND left_open.resolved_at IS NULL)",
+    )
+    incidents = Incident.objects.in_bulk([pk for (pk,) in over])
+    times = history.times(incidents, Event.Kind.RESOLVED)
+    dispatch.withdraw_held(incidents, at)
+    history.write(
+        [
+            Line(row, Event.Kind.RESOLVED, texts[pk], f"resolved:{times[pk] + 1}")
+            for pk, row in sorted(incidents.items())
+        ],
+        at,
+        by,
+    )
+    _settle_health(_servers(server for _, _, server in ended))
+    live.announce_on_commit("alert")
+    live.announce_on_commit("incident")
+
+
+@transaction.atomic
+def acknowledge(incident: Incident, by: User | None, at: datetime) -> None:
+    """Record who has it; None is a program's key. A second person is told that it is taken.
+
+    Raises AlreadyAcknowledged, AlreadyResolved.
+    """
+    free = Incident.objects.filter(pk=incident.pk, acknowledged_at=None, resolved_at=None)
+    if not free.update(acknowledged_at=at, taken_by=by.pk if by else None):
+        incident.refresh_from_db()
+        if incident.resolved_at is not None:
+            raise AlreadyResolved("There is nothing left to take.", incident=incident.pk)
+        raise AlreadyAcknowledged("Someone else has it.", incident=incident.pk)
+    incident.refresh_from_db()
+    incident.event_set.create(kind=Event.Kind.ACKNOWLEDGED, by=by.pk if by else None, at=at)
+    times = incident.event_set.filter(kind=Event.Kind.ACKNOWLEDGED).count()
+    dispatch.queue(incident, f"acknowledged:{times}", at)
+    live.announce_on_commit("incident", incident.pk)
+
+
+@transaction.atomic
+def resolve(incident: Incident, by: User | None, at: datetime) -> None:
+    """End it by hand. If its rule still holds at the next slot, it opens again.
+
+    Raises AlreadyResolved.
+    """
+    open_alerts = list(Alert.objects.filter(incident=incident, resolved_at=None))
+    if not open_alerts and _end_calm([incident.pk], at, "Resolved by hand.", by):
+        incident.refresh_from_db()
+        return
+    if not open_alerts:
+        raise AlreadyResolved(incident=incident.pk)
+    text = "Resolved by hand."
+    recover_all([Recovered(alert, None, text) for alert in open_alerts], at, by, by_hand=True)
+    incident.refresh_from_db()
+
+
+@transaction.atomic
+def settle(at: datetime) -> None:
+    """What time alone changes: causes that turn up later, what is calm, what was shelved."""
+    _one_at_a_time()
+    joining.look_again(at)
+    _note_calm(at)
+    _bring_back(at)
+
+
+def next_change(at: datetime) -> datetime | None:
+    """When time alone changes an incident next."""
+    waiting = Incident.objects.filter(Q(flapping_until__gt=at) | Q(shelved_until__gt=at))
+    found = waiting.aggregate(
+        calm=Min("flapping_until", filter=Q(flapping_until__gt=at)),
+        back=Min("shelved_until", filter=Q(shelved_until__gt=at)),
+    )
+    return min((one for one in found.values() if one), default=None)
+
+
+def _note_calm(at: datetime) -> None:
+    """What came and went has neither come nor gone for CALM: told as it now is."""
+    calm = Incident.objects.filter(flapping_until__lte=at).order_by("pk")
+    still = list(calm.filter(Exists(_open_alerts())))
+    over = calm.filter(~Exists(_open_alerts())).values_list("pk", flat=True)
+    _end_calm(list(over), at, f"It has been fine for {span(CALM)} and no longer comes and goes.")
+    times = history.times([one.pk for one in still], Event.Kind.CALM)
+    for one in still:
+        one.flapping_until = None
+    Incident.objects.bulk_update(still, ["flapping_until"], batch_size=1000)
+    text = f"It no longer comes and goes: it has held for {span(CALM)}."
+    history.write(
+        [Line(one, Event.Kind.CALM, text, f"calm:{times[one.pk] + 1}") for one in still], at
+    )
+
+
+def _open_alerts() -> QuerySet[Alert]:
+    return Alert.objects.filter(incident=OuterRef("pk"), resolved_at=None)
+
+
+def _end_calm(pks: Sequence[int], at: datetime, text: str, by: User | None = None) -> int:
+    """End flapping incidents all whose alerts are over; how many."""
+    rows = list(
+        Incident.objects.filter(
+            ~Exists(_open_alerts()), pk__in=pks, resolved_at=None, flapping_until__isnull=False
+        )
+    )
+    times = history.times([one.pk for one in rows], Event.Kind.RESOLVED)
+    for one in rows:
+        one.flapping_until, one.resolved_at = None, max(at, one.opened_at)
+    Incident.objects.bulk_update(rows, ["flapping_until", "resolved_at"], batch_size=1000)
+    history.write(
+        [Line(one, Event.Kind.RESOLVED, text, f"resolved:{times[one.pk] + 1}") for one in rows],
+        at,
+        by,
+    )
+    if rows:
+        live.announce_on_commit("incident")
+    return len(rows)
+
+
+def _bring_back(at: datetime) -> None:
+    """What was shelved until now is told again, if it is still there."""
+    due = Incident.objects.filter(shelved_until__lte=at)
+    rows = list(due.filter(resolved_at=None))
+    due.update(shelved_until=None)
+    times = history.times([one.pk for one in rows], Event.Kind.RETURNED)
+    text = "It was shelved until now, and is still there."
+    lines = [Line(one, Event.Kind.RETURNED, text, f"returned:{times[one.pk] + 1}") for one in rows]
+    for one in rows:
+        one.shelved_until = None
+    history.write(lines, at)
+    if rows:
+        live.announce_on_commit("incident")
+
+
+def worst(severities: Iterable[str]) -> Severity | None:
+    return max(map(Severity, severities), key=lambda one: one.rank, default=None)
+
+
+def _servers(found: Iterable[int | None]) -> set[int]:
+    """Those that are servers of ours."""
+    return {server for server in found if server is not None}
+
+
+def _settle_health(changed: set[int]) -> None:
+    """Keep the worst open alert of each of these servers where lists of servers find it."""
+    open_ones = Alert.objects.filter(server__in=changed, resolved_at=None)
+    severities: dict[int, list[str]] = {server: [] for server in changed}
+    rows = open_ones.order_by().values_list("server", "severity").distinct()
+    for server, severity in rows:
+        severities[server or 0].append(severity)
+    servers.set_healths({server: worst(found) for server, found in severities.items()})

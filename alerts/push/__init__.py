@@ -1,0 +1,1 @@
+"""Hints to open pages over websockets."""

@@ -1,0 +1,1 @@
+"""What rules and messages are written in: limits, selectors, patterns, spans, sentences. Pure."""
