@@ -5,4 +5,4 @@ class AlertsConfig(AppConfig):
     name = "alerts"
 
     def ready(self) -> None:
-        pass
+        from alerts import receivers  # noqa: F401  connects them
