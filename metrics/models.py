@@ -72,6 +72,27 @@ class Outage(models.Model):
         return f"from {self.since} to {self.until}"
 
 
+class Alarm(models.Model):
+    """Something of the installation itself that does not work: told once when it lasts, and once
+    when it works again."""
+
+    kind = models.CharField(max_length=20)
+    since = models.DateTimeField()
+    told_at = models.DateTimeField(null=True)
+    until = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["-since"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["kind"], condition=models.Q(until=None), name="one_alarm_of_a_kind"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} since {self.since}"
+
+
 class RoundTrip(models.Model):
     """The canary's flights; there is one row."""
 

@@ -9,13 +9,10 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import structlog
-from anymail.exceptions import AnymailError
-from django.conf import settings
-from django.core.mail import send_mail
 from django.db import IntegrityError, transaction
 
 from metrics.models import Listening, Outage
-from sentinel_site.kit import listening
+from sentinel_site.kit import listening, operators
 
 log = structlog.get_logger(__name__)
 
@@ -37,24 +34,15 @@ def note(since: datetime, until: datetime) -> bool:
     log.warning(
         "nobody listened to agents", since=since.isoformat(), seconds=lasted.total_seconds()
     )
-    if lasted >= TOLD_FROM and settings.OPERATOR_EMAIL:
-        _tell(since, until)
-    return True
-
-
-def _tell(since: datetime, until: datetime) -> None:
-    minutes = (until - since).total_seconds() / 60
-    try:
-        send_mail(
+    if lasted >= TOLD_FROM:
+        minutes = lasted.total_seconds() / 60
+        operators.tell(
             f"Sentinella did not listen for {minutes:.0f} min",
             f"From {since:%Y-%m-%d %H:%M:%S} to {until:%Y-%m-%d %H:%M:%S} UTC no report could come"
             " in. Agents keep what they could not send and send it now. Servers that are not heard"
             " have their usual time from now on before anybody is told; it is nobody's downtime.\n",
-            None,
-            settings.OPERATOR_EMAIL,
         )
-    except (OSError, AnymailError) as error:
-        log.error("outage not mailed", error=str(error))
+    return True
 
 
 def mark(now: datetime) -> None:

@@ -11,6 +11,7 @@ from django.db import OperationalError, connection, transaction
 from accounts.models import Tenant
 from metrics import isolation, outages, partitions
 from metrics.knocks import NOBODY
+from metrics.models import Alarm
 from metrics.partitions import AHEAD, DAY, EVENTS, POINTS, Partitioned
 
 log = structlog.get_logger(__name__)
@@ -28,6 +29,7 @@ def expire(now: datetime) -> list[str]:
             partitions.make(cursor, table, days)
         dropped += _drop(table, now - kept)
     outages.forget(now - outages.KEEP)
+    Alarm.objects.filter(until__lt=now - outages.KEEP).delete()
     _forget_unused(now - max(settings.RETENTION_RAW, REMEMBER_SOURCES))
     return dropped
 

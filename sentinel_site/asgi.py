@@ -82,8 +82,10 @@ def _after_outage(since: datetime, until: datetime) -> None:
 
 def _mark(now: datetime) -> None:
     from metrics import outages
+    from sentinel_site import alarms
 
     outages.mark(now)
+    alarms.watch(now)
 
 
 def _websockets() -> Any:

@@ -15,6 +15,7 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
+from accounts import timers
 from metrics import committer, outages, roundtrips
 from sentinel_site.kit import heartbeat, listening
 from sentinel_site.kit.redis_client import client
@@ -22,6 +23,8 @@ from sentinel_site.kit.tenancy import connection
 
 #: A canary flies each minute; without one for so long, something on its way does not work.
 CANARY_LATE = timedelta(minutes=3)
+#: Rules that are judged so long after their time are too late.
+BEHIND = timedelta(minutes=1)
 
 
 @require_GET
@@ -38,8 +41,8 @@ def readyz(request: HttpRequest) -> HttpResponse:
     components = {
         "database": _timed(_database),
         "redis": _timed(_redis),
-        "evaluation": _evaluation(timezone.now()),
-        "canary": _canary(timezone.now()),
+        "evaluation": evaluation(timezone.now()),
+        "canary": canary(timezone.now()),
         "ingest": {"state": "up", "waiting": committer.waiting()},
     }
     ready = components["database"]["state"] == "up"
@@ -62,20 +65,25 @@ def _timed(ask: Callable[[], object]) -> dict[str, Any]:
     return {"state": "up", "milliseconds": round((time.monotonic() - began) * 1000, 1)}
 
 
-def _evaluation(now: datetime) -> dict[str, Any]:
-    """Beat and worker: how long ago a tick was last carried out."""
+def evaluation(now: datetime) -> dict[str, Any]:
+    """Beat and workers: how long ago a tick was last carried out, and by how much the tenant that
+    waits longest is behind."""
     try:
-        last = heartbeat.last()
-    except redis.RedisError as error:
+        last, behind = heartbeat.last(), timers.lag(now)
+    except (Error, redis.RedisError) as error:
         return {"state": "unknown", "error": type(error).__name__}
     if last is None:
         return {"state": "down", "error": "No tick was carried out yet."}
     lag = (now - last).total_seconds()
     late = lag > (3 * settings.TICK).total_seconds() + 10
-    return {"state": "down" if late else "up", "lag_seconds": round(max(0.0, lag), 1)}
+    return {
+        "state": "down" if late or behind > BEHIND else "up",
+        "lag_seconds": round(max(0.0, lag), 1),
+        "behind_seconds": round(behind.total_seconds(), 1),
+    }
 
 
-def _canary(now: datetime) -> dict[str, Any]:
+def canary(now: datetime) -> dict[str, Any]:
     """How long ago a report last went all the way to a notification; and our own last outage.
 
     Counted from when we listen again: after a start there is time for the first.

@@ -13,6 +13,7 @@ from uuid import UUID
 import structlog
 from django.db import transaction
 
+from accounts import timers
 from accounts.models import Tenant
 from accounts.provisioning import provision
 from alerts.models import Alert, Incident, NotificationChannel, Pending, Rule
@@ -42,7 +43,10 @@ def fly(at: datetime) -> None:
         at=at,
         interval=timedelta(minutes=1),
         services_are_all=False,
-        points=[Point("canary", (), {"alive": 1.0})],
+        points=[
+            Point("canary", (), {"alive": 1.0}),
+            Point("evaluation", (), {"behind": timers.lag(at).total_seconds()}),
+        ],
     )
     answer = ingest.accept(tenant, Batch(at, [report]))
     if answer.rejected:
