@@ -4,24 +4,34 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('metrics', '0004_listening'),
+        ("metrics", "0004_listening"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Alarm',
+            name="Alarm",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('kind', models.CharField(max_length=20)),
-                ('since', models.DateTimeField()),
-                ('told_at', models.DateTimeField(null=True)),
-                ('until', models.DateTimeField(null=True)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("kind", models.CharField(max_length=20)),
+                ("since", models.DateTimeField()),
+                ("told_at", models.DateTimeField(null=True)),
+                ("until", models.DateTimeField(null=True)),
             ],
             options={
-                'ordering': ['-since'],
-                'constraints': [models.UniqueConstraint(condition=models.Q(('until', None)), fields=('kind',), name='one_alarm_of_a_kind')],
+                "ordering": ["-since"],
+                "constraints": [
+                    models.UniqueConstraint(
+                        condition=models.Q(("until", None)),
+                        fields=("kind",),
+                        name="one_alarm_of_a_kind",
+                    )
+                ],
             },
         ),
     ]
