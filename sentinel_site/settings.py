@@ -326,6 +326,7 @@ WHITENOISE_SKIP_COMPRESS_EXTENSIONS = (
     "map",  # large, and fetched by nobody but developers
 )
 WHITENOISE_USE_FINDERS = ENV.environment == "test"
+WHITENOISE_AUTOREFRESH = ENV.environment == "test"  # look a file up when it is asked for
 
 LANGUAGE_CODE = "en"
 USE_I18N = False

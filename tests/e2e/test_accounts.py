@@ -6,6 +6,7 @@ import re
 import time
 import uuid
 
+import pytest
 from playwright.sync_api import expect
 
 from agent_client.wire import ServiceState
@@ -27,6 +28,7 @@ def sign_up(page, email, organization=None):
     page.get_by_role("button", name="Create account").click()
 
 
+@pytest.mark.alone
 def test_a_stranger_signs_up_and_has_a_tenant_of_their_own_within_a_second(
     visit, product, mailbox, figure
 ):

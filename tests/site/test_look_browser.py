@@ -272,7 +272,8 @@ def test_a_search_while_typing_ends_with_the_last_words_and_is_in_the_address(si
     site.open("logs")
 
     def find(route: Route) -> None:
-        words = parse_qs(urlsplit(route.request.url).query)["q"][0]
+        asked = parse_qs(urlsplit(route.request.url).query, keep_blank_values=True)
+        words = asked["q"][0]
         route.fulfill(body=f"<h2>Lines with {words}</h2>", content_type="text/html")
 
     site.answers["logs/?fragment=list"] = find
