@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-BENCHMARKS = ("agent", "alerts", "ingest", "rules", "tenants")
+BENCHMARKS = ("agent", "alerts", "ingest", "latency", "rules", "tenants")
 
 
 def main() -> int:

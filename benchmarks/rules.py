@@ -9,30 +9,24 @@ Without a `prometheus` program (apt install prometheus) only our half is measure
 
 from __future__ import annotations
 
-import contextlib
 import json
 import random
 import shutil
-import socket
 import statistics
-import struct
-import subprocess
 import tempfile
 import time
 import urllib.parse
-import urllib.request
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
-import psutil
 from django.utils import timezone
 
 from accounts.models import Tenant
 from alerts.engines import evaluation
 from alerts.models import Alert, Rule
-from benchmarks import measuring
+from benchmarks import measuring, prometheus
 from clouds.models import Server
 from metrics import isolation, partitions
 from metrics.stores import sets
@@ -156,129 +150,47 @@ def store(tenant: Tenant, servers: list[int], values: list[list[float]], now: da
 
 def _prometheus(values: list[list[float]]) -> tuple[float, int]:
     """CPU seconds of one evaluation of its rules, and how many alerts fire."""
-    with tempfile.TemporaryDirectory() as folder, _running(Path(folder)) as (server, url):
-        now = time.time()
-        batch = 500
-        for start in range(0, SERVERS, batch):
-            rows = enumerate(values[start : start + batch], start)
-            _push(url, _write_request(rows, now))
-        groups = "prometheus_rule_group_iterations_total"
-        begun = _counter(url, groups)
-        while _counter(url, groups) < begun + 2:  # the load of writing is over, alerts are open
-            time.sleep(0.2)
-        cpu, done = measuring.cpu(server), _counter(url, groups)
-        while _counter(url, groups) < done + 4:
-            time.sleep(0.2)
-        cost = (measuring.cpu(server) - cpu) / (_counter(url, groups) - done)
-        return cost, _firing(url)
-
-
-@contextlib.contextmanager
-def _running(folder: Path) -> Iterator[tuple[psutil.Process, str]]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     rules = "".join(
         f"  - alert: Rule{n}\n    expr: avg_over_time(bench{n}[5m]) > {LIMIT}\n"
         for n in range(RULES)
     )
-    (folder / "rules.yml").write_text(f"groups:\n- name: bench\n  interval: 10s\n  rules:\n{rules}")
-    (folder / "prometheus.yml").write_text(f"rule_files: ['{folder}/rules.yml']\n")
-    command = [
-        "prometheus",
-        f"--config.file={folder}/prometheus.yml",
-        f"--storage.tsdb.path={folder}/data",
-        f"--web.listen-address=127.0.0.1:{port}",
-        "--web.enable-remote-write-receiver",
-        "--log.level=error",
-    ]
-    with subprocess.Popen(command) as process:  # noqa: S603
-        try:
-            url = f"http://127.0.0.1:{port}"
-            _wait(f"{url}/-/ready")
-            yield psutil.Process(process.pid), url
-        finally:
-            process.terminate()
+    rules = f"groups:\n- name: bench\n  interval: 10s\n  rules:\n{rules}"
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        prometheus.running(Path(folder), "", rules) as (server, url),
+    ):
+        now = time.time()
+        batch = 500
+        for start in range(0, SERVERS, batch):
+            rows = enumerate(values[start : start + batch], start)
+            prometheus.push(url, _series(rows, now))
+        begun = prometheus.counter(url, _ITERATIONS)
+        _until(url, begun + 2)  # the load of writing is over, alerts are open
+        cpu, done = measuring.cpu(server), prometheus.counter(url, _ITERATIONS)
+        _until(url, done + 4)
+        spent = measuring.cpu(server) - cpu
+        return spent / (prometheus.counter(url, _ITERATIONS) - done), _firing(url)
 
 
-def _wait(url: str) -> None:
-    until = time.monotonic() + 60
-    while True:
-        try:
-            with urllib.request.urlopen(url, timeout=5):  # noqa: S310
-                return
-        except OSError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.2)
+_ITERATIONS = "prometheus_rule_group_iterations_total"
 
 
-def _get(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=60) as answer:  # noqa: S310
-        return str(answer.read().decode())
-
-
-def _counter(url: str, name: str) -> float:
-    """One counter of its own /metrics; 0 before it exists."""
-    for line in _get(f"{url}/metrics").splitlines():
-        if line.startswith((f"{name} ", f"{name}{{")):
-            return float(line.rpartition(" ")[2])
-    return 0.0
+def _until(url: str, iterations: float) -> None:
+    while prometheus.counter(url, _ITERATIONS) < iterations:
+        time.sleep(0.2)
 
 
 def _firing(url: str) -> int:
     query = urllib.parse.quote('count(ALERTS{alertstate="firing"})')
-    found = json.loads(_get(f"{url}/api/v1/query?query={query}"))["data"]["result"]
+    answer = prometheus.get(f"{url}/api/v1/query?query={query}")
+    found = json.loads(answer)["data"]["result"]
     return int(found[0]["value"][1]) if found else 0
 
 
-def _push(url: str, body: bytes) -> None:
-    request = urllib.request.Request(  # noqa: S310
-        f"{url}/api/v1/write",
-        _snappy(body),
-        {
-            "Content-Type": "application/x-protobuf",
-            "Content-Encoding": "snappy",
-            "X-Prometheus-Remote-Write-Version": "0.1.0",
-        },
-    )
-    with urllib.request.urlopen(request, timeout=60):  # noqa: S310
-        pass
-
-
-def _write_request(rows: Iterable[tuple[int, list[float]]], now: float) -> bytes:
-    """A remote-write 1.0 request: each series with the samples of the last six minutes."""
+def _series(rows: Iterable[tuple[int, list[float]]], now: float) -> Iterator[prometheus.Series]:
+    """Each server's fields with the samples of the last six minutes."""
     times = [int((now - 60 * back) * 1000) for back in range(5, -1, -1)]
-    series = []
     for server, values in rows:
         for number, value in enumerate(values):
-            labels = [("__name__", f"bench{number}"), ("instance", f"host-{server}"), ("kind", "b")]
-            body = b"".join(
-                _field(1, _field(1, name.encode()) + _field(2, text.encode()))
-                for name, text in labels
-            )
-            for ts in times:
-                sample = b"\x09" + struct.pack("<d", value + random.uniform(-1, 1))
-                body += _field(2, sample + b"\x10" + _varint(ts))
-            series.append(_field(1, body))
-    return b"".join(series)
-
-
-def _field(number: int, body: bytes) -> bytes:
-    return _varint(number << 3 | 2) + _varint(len(body)) + body
-
-
-def _varint(number: int) -> bytes:
-    out = bytearray()
-    while number > 127:
-        out.append(number & 127 | 128)
-        number >>= 7
-    return bytes([*out, number])
-
-
-def _snappy(data: bytes) -> bytes:
-    """The block format with literals only: valid, though nothing becomes smaller."""
-    parts = [_varint(len(data))]
-    for start in range(0, len(data), 65_536):
-        chunk = data[start : start + 65_536]
-        parts += [b"\xf4", struct.pack("<H", len(chunk) - 1), chunk]
-    return b"".join(parts)
+            labels = {"__name__": f"bench{number}", "instance": f"host-{server}", "kind": "b"}
+            yield labels, [(ts, value + random.uniform(-1, 1)) for ts in times]
