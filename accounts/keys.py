@@ -10,6 +10,7 @@ import threading
 import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Generic, TypeVar
 from uuid import UUID
 
 from django.conf import settings
@@ -23,6 +24,11 @@ from sentinel_site.kit.problems import Problem
 ENROL_LIFETIME = timedelta(hours=1)
 CACHE_SECONDS = 30.0
 CACHE_SIZE = 100_000
+#: A key that is not valid is not looked up again for so long: its sender goes on sending.
+REFUSED_SECONDS = 5.0
+REFUSED_SIZE = 10_000
+
+T = TypeVar("T")
 
 _FORM = re.compile(r"snt_([a-z0-9]{12})_([A-Za-z0-9]{40})")
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -111,23 +117,36 @@ def issue_enrol_token(tenant: Tenant, by: User | None, at: datetime) -> tuple[Ke
 def find(text: str, *scopes: str) -> KeyHolder:
     """Whom this key stands for.
 
-    Answers come from a cache of this process for 30 s, so a revocation takes effect within that.
-    Raises UnknownKey, or WrongScope if the key is valid but has none of the scopes.
+    Answers come from a cache of this process for 30 s, so a revocation takes effect within that;
+    those that refuse for 5 s. Raises UnknownKey, or WrongScope if the key is valid but has none of
+    the scopes.
     """
     digest = _digest(text)
-    holder = _cache.get(digest)
-    if holder is None:
-        holder = _look_up(text, digest)
-        _cache.put(digest, holder)
-    return _for(holder, scopes)
+    found = _cached(digest)
+    if found is None:
+        try:
+            found = _look_up(text, digest)
+        except UnknownKey as unknown:
+            _refused.put(digest, type(unknown)(unknown.detail))
+            raise
+        _cache.put(digest, found)
+    return _for(found, scopes)
 
 
 def find_cached(text: str, *scopes: str) -> KeyHolder:
     """The same without asking the database. Raises NotCached too."""
-    holder = _cache.get(_digest(text))
-    if holder is None:
+    found = _cached(_digest(text))
+    if found is None:
         raise NotCached
-    return _for(holder, scopes)
+    return _for(found, scopes)
+
+
+def _cached(digest: bytes) -> KeyHolder | None:
+    """Raises UnknownKey where it was not valid just now."""
+    unknown = _refused.get(digest)
+    if unknown is not None:
+        raise type(unknown)(unknown.detail)
+    return _cache.get(digest)
 
 
 def _for(holder: KeyHolder, scopes: tuple[str, ...]) -> KeyHolder:
@@ -179,6 +198,7 @@ def note_use(holder: KeyHolder, at: datetime) -> None:
 def forget_cached() -> None:
     """Start with an empty cache; what tests and a revocation do."""
     _cache.clear()
+    _refused.clear()
     _used.clear()
 
 
@@ -212,27 +232,29 @@ def _digest(text: str) -> bytes:
     return hmac.new(settings.KEY_PEPPER.encode(), text.encode(), hashlib.sha256).digest()
 
 
-class _Cache:
-    """Holders by digest for a short time; only keys that were found are kept."""
+class _Cache(Generic[T]):
+    """Answers by digest for a short time, at most so many."""
 
-    def __init__(self) -> None:
-        self._rows: dict[bytes, tuple[float, KeyHolder]] = {}
+    def __init__(self, seconds: float, size: int) -> None:
+        self._rows: dict[bytes, tuple[float, T]] = {}
         self._lock = threading.Lock()
+        self._seconds, self._size = seconds, size
 
-    def get(self, digest: bytes) -> KeyHolder | None:
+    def get(self, digest: bytes) -> T | None:
         row = self._rows.get(digest)
         return row[1] if row and row[0] > time.monotonic() else None
 
-    def put(self, digest: bytes, holder: KeyHolder) -> None:
+    def put(self, digest: bytes, answer: T) -> None:
         with self._lock:
-            if len(self._rows) >= CACHE_SIZE:
+            if len(self._rows) >= self._size:
                 self._rows.clear()
-            self._rows[digest] = (time.monotonic() + CACHE_SECONDS, holder)
+            self._rows[digest] = (time.monotonic() + self._seconds, answer)
 
     def clear(self) -> None:
         with self._lock:
             self._rows.clear()
 
 
-_cache = _Cache()
+_cache: _Cache[KeyHolder] = _Cache(CACHE_SECONDS, CACHE_SIZE)
+_refused: _Cache[UnknownKey] = _Cache(REFUSED_SECONDS, REFUSED_SIZE)
 _used: dict[int, datetime] = {}

@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from alerts.api.foreign import ForeignDoor, inside
-from alerts.doors import alertmanager
+from alerts.doors import alertmanager, entry
 from alerts.lifecycle import external
 from alerts.lifecycle.external import Signal
 from alerts.models import Alert
@@ -25,10 +25,12 @@ class AlertsView(ForeignDoor):
     def post(self, request: Request) -> Response:
         holder, now = self.sender(request), timezone.now()
         signals = self.parse(self.body(request), now)
+        over = [one for one in signals if one.severity is None]
         with inside(holder):
             # what is over first: it is taken also where no more may open
-            external.accept([one for one in signals if one.severity is None], now)
-            external.accept([one for one in signals if one.severity is not None], now)
+            for some in (over, [one for one in signals if one.severity is not None]):
+                with entry.briefly():
+                    external.accept(some, now)
         return Response({"status": "success"})
 
     def parse(self, given: Any, now: Any) -> list[Signal]:

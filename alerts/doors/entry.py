@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs
+
+import msgspec
+import structlog
+from django.db import InterfaceError, OperationalError, transaction
+from psycopg2.errors import LockNotAvailable
 
 from accounts import keys
 from accounts.keys import KeyHolder
@@ -20,10 +25,14 @@ from alerts.doors import alerta
 from alerts.lifecycle import external
 from alerts.lifecycle.external import Signal, TooManyOpen
 from alerts.models import Alert
-from sentinel_site.kit.problems import NotAuthenticated, Problem, TooLarge
-from sentinel_site.kit.tenancy import in_schema, tenant_link
+from sentinel_site.kit.problems import DatabaseAway, Failure, NotAuthenticated, Problem, TooLarge
+from sentinel_site.kit.tenancy import connection, in_schema, tenant_link
+
+log = structlog.get_logger(__name__)
 
 MAX_BODY = 16 * 2**20
+#: Seconds to wait for who is at the alerts of the same organization.
+LOCK_WITHIN = 2
 
 
 class NotJson(Problem):
@@ -39,6 +48,12 @@ class Busy(Problem):
     headers = {"Retry-After": "5"}
 
 
+class Held(Busy):
+    """Another transaction is at the alerts of the organization."""
+
+    title = "The alerts of the organization are being judged"
+
+
 class Answer(NamedTuple):
     """What is answered, as JSON."""
 
@@ -47,7 +62,7 @@ class Answer(NamedTuple):
     headers: Mapping[str, str] = {}
 
     def to_json(self) -> bytes:
-        return json.dumps(self.body, separators=(",", ":"), ensure_ascii=False).encode()
+        return msgspec.json.encode(self.body)
 
 
 Find = Callable[..., KeyHolder]
@@ -76,27 +91,62 @@ def parsed(body: bytes) -> Any:
     if len(body) > MAX_BODY:
         raise TooLarge(f"At most {MAX_BODY // 2**20} MiB.")
     try:
-        found = json.loads(body)
-        json.dumps(found, ensure_ascii=False).encode()  # half of a surrogate pair is no text
+        return msgspec.json.decode(body)
     except (ValueError, RecursionError) as error:
         raise NotJson(f"It must be one JSON value in UTF-8: {error}") from error
-    return found
+
+
+@contextmanager
+def briefly() -> Iterator[None]:
+    """A transaction that does not wait long for others who are at the same alerts. Raises Held."""
+    try:
+        with transaction.atomic():
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT set_config('lock_timeout', %s, TRUE)", [f"{LOCK_WITHIN}s"])
+            yield
+    except OperationalError as error:
+        if isinstance(error.__cause__, LockNotAvailable):
+            raise Held("Nothing of it was kept; send it again.") from error
+        raise
 
 
 def take_alertas(schema: str, signals: Sequence[Signal], now: datetime) -> list[Answer]:
     """Store these alerts of one organization and answer each as Alerta does; 201 means committed.
 
-    They are taken together; if that is refused, one by one, so that one sinks no other.
+    They are taken together. Where one can't be, it sinks no other: those for which there is no room
+    are left out, and of what fails for another reason each half is tried alone. Raises Held, and
+    what Django raises where the database is away; then nothing was kept.
     """
     try:
-        with in_schema(schema):
+        with in_schema(schema), briefly():
             tenant = Tenant.objects.get(schema_name=schema)
             found = external.accept(signals, now)
             return [_taken(found.get(one.fingerprint), tenant) for one in signals]
-    except TooManyOpen as refused:
+    except TooManyOpen as full:
+        fits = [one for one in signals if one.fingerprint not in full.refused]
+        answers = iter(take_alertas(schema, fits, now) if fits else ())
+        said = refusal(full)
+        return [said if one.fingerprint in full.refused else next(answers) for one in signals]
+    except (Held, InterfaceError, OperationalError):
+        raise
+    except Exception as error:
         if len(signals) == 1:
-            return [refusal(refused)]
-        return [answer for one in signals for answer in take_alertas(schema, [one], now)]
+            log.exception("an alert could not be stored")
+            return [refusal(Failure("Nothing of it was kept."))]
+        log.warning("alerts could not be stored together", error=str(error), count=len(signals))
+    half = len(signals) // 2
+    parts = signals[:half], signals[half:]
+    return [answer for part in parts for answer in _take_part(schema, part, now)]
+
+
+def _take_part(schema: str, signals: Sequence[Signal], now: datetime) -> list[Answer]:
+    """The same; a database that goes away now leaves what was committed before as it is."""
+    try:
+        return take_alertas(schema, signals, now)
+    except Problem as problem:
+        return [refusal(problem)] * len(signals)
+    except (InterfaceError, OperationalError):
+        return [refusal(DatabaseAway("Nothing of it was kept; send it again."))] * len(signals)
 
 
 def refusal(problem: Problem) -> Answer:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from django.db import transaction
@@ -28,8 +29,16 @@ MOST_OPEN = 50_000
 
 
 class TooManyOpen(Problem):
+    """`refused` are the fingerprints for which there is no room."""
+
     status, code, title = 429, "too-many-open-alerts", "Too many alerts of other tools are open"
     headers = {"Retry-After": "60"}
+
+    def __init__(self, refused: Iterable[str]) -> None:
+        super().__init__(
+            f"At most {MOST_OPEN} may be open. Send what is over as resolved, or a shorter timeout."
+        )
+        self.refused = frozenset(refused)
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,7 @@ class Signal:
     def is_foreign(self) -> bool:
         return self.origin in FOREIGN
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         text = json.dumps([self.origin, self.names], sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:40]
@@ -126,14 +135,14 @@ def _open_of(wanted: Mapping[str, Signal]) -> dict[str, Alert]:
     return {row.fingerprint: row for row in rows.select_related("incident", "server__group")}
 
 
-def _keep_within_limit(new: Iterable[Signal]) -> None:
+def _keep_within_limit(new: Sequence[Signal]) -> None:
     """The limit is of other people's tools; what watches for us, as check-ins do, has none."""
-    more = sum(signal.is_foreign for signal in new)
-    known = Alert.objects.filter(resolved_at=None, origin__in=FOREIGN)
-    if more and known.count() + more > MOST_OPEN:
-        raise TooManyOpen(
-            f"At most {MOST_OPEN} may be open. Send what is over as resolved, or a shorter timeout."
-        )
+    foreign = [signal.fingerprint for signal in new if signal.is_foreign]
+    if not foreign:
+        return
+    room = MOST_OPEN - Alert.objects.filter(resolved_at=None, origin__in=FOREIGN).count()
+    if len(foreign) > room:
+        raise TooManyOpen(foreign[max(0, room) :])
 
 
 def _found(signal: Signal, name: str, servers: Mapping[str, int], at: datetime) -> Found:

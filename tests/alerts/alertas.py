@@ -54,7 +54,9 @@ def send(key: str, **given: Any) -> Any:
     return ask(key, "POST", "/alert", {"resource": "web01", "event": "NodeDown", **given})
 
 
-async def _hot(method: str, path: str, headers: dict[str, str], content: bytes) -> Any:
+async def _hot(
+    method: str, path: str, headers: dict[str, str], content: bytes, behind: Any = None
+) -> Any:
     answered: list[dict[str, Any]] = []
 
     async def receive() -> Any:
@@ -70,5 +72,5 @@ async def _hot(method: str, path: str, headers: dict[str, str], content: bytes) 
         "query_string": b"",
         "headers": [(k.lower().encode(), v.encode()) for k, v in headers.items()],
     }
-    await hot.HotDoor(None)(scope, receive, send)
+    await hot.HotDoor(behind)(scope, receive, send)
     return answered
