@@ -226,11 +226,9 @@ def _write(changes: _Changes, at: datetime) -> None:
         ],
         at,
     )
-    for pk, case in changes.turns.items():
-        breach, since = case.judged.breach, case.judged.state.since
-        assert breach is not None and since is not None  # noqa: S101, PT018  narrow the types
-        said = _explain(case.rule, case.reading, breach.limit, alerts[pk].host, since, at)
-        incidents.note_severity(alerts[pk], Severity(breach.severity), at, said)
+    incidents.note_severities(
+        [_turned(case, alerts[pk], at) for pk, case in changes.turns.items()], at
+    )
     if changes.held:
         _count(changes.held, at)
     Judgement.objects.bulk_create(
@@ -289,6 +287,13 @@ def _found(case: _Case, hosts: Mapping[int, str], at: datetime) -> incidents.Fou
         held_since=since,
         title=_title(rule, reading),
     )
+
+
+def _turned(case: _Case, alert: Alert, at: datetime) -> incidents.Turned:
+    breach, since = case.judged.breach, case.judged.state.since
+    assert breach is not None and since is not None  # noqa: S101, PT018  narrow the types
+    text = _explain(case.rule, case.reading, breach.limit, alert.host, since, at)
+    return incidents.Turned(alert, Severity(breach.severity), text)
 
 
 def _end_what_is_gone(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -203,9 +204,16 @@ def _silence(rule: Rule, fleet: Fleet, mask: Mask) -> Sheet:
     places = np.flatnonzero(mask)
     values = fleet.overdue[places]
 
+    @functools.cache
+    def named() -> dict[int, Server]:
+        """Those that are looked at: silent now, or until now."""
+        some = fleet.ids[mask & ((fleet.overdue > 0) | fleet.silent)]
+        return Server.objects.only("host", "goodbye").in_bulk(some.tolist())
+
     def reading(number: int) -> Reading:
         place = places[number]
-        server = Server.objects.only("host", "goodbye").get(pk=int(fleet.ids[place]))
+        key = int(fleet.ids[place])
+        server = named().get(key) or Server.objects.only("host", "goodbye").get(pk=key)
         quiet = timedelta(seconds=fleet.at.timestamp() - float(fleet.heard[place]))
         return Reading(
             server=server.pk,

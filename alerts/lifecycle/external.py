@@ -16,7 +16,7 @@ from django.db.models import Min
 from accounts.timers import wake
 from alerts import bulk
 from alerts.lifecycle import incidents
-from alerts.lifecycle.incidents import Found, Recovered
+from alerts.lifecycle.incidents import Found, Recovered, Turned
 from alerts.models import Alert, Received, Severity
 from clouds import queries as clouds
 from sentinel_site.kit.problems import Problem
@@ -88,10 +88,14 @@ def accept(signals: Iterable[Signal], at: datetime) -> dict[str, Alert]:
     _keep_within_limit([one for name, one in firing.items() if name not in before])
     servers = clouds.by_names({one.resource for one in firing.values()})
     incidents.open_all([_found(one, name, servers, at) for name, one in firing.items()], at)
-    for name, signal in firing.items():
-        known = before.get(name)
-        if known is not None and signal.severity is not None:
-            incidents.note_severity(known, signal.severity, at, signal.text)
+    incidents.note_severities(
+        [
+            Turned(before[name], one.severity, one.text)
+            for name, one in firing.items()
+            if name in before and one.severity is not None
+        ],
+        at,
+    )
     over = [before[name] for name in wanted if name in before and name not in firing]
     incidents.recover_all(
         [

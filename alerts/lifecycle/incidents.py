@@ -70,6 +70,15 @@ class Recovered:
 
 
 @dataclass(frozen=True)
+class Turned:
+    """An open alert that is worse or less bad now; `text` says why."""
+
+    alert: Alert
+    severity: Severity
+    text: str = ""
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What became of one that was found: a new alert, or a count on the open one."""
 
@@ -309,30 +318,55 @@ def _reopen(again: Sequence[tuple[Alert, Found]], at: datetime) -> None:
     history.write(lines, at)
 
 
-def note_severity(alert: Alert, severity: Severity, at: datetime, explained: str = "") -> None:
-    """A change of severity updates the open alert, and is told when its incident became worse.
+def note_severities(turned: Sequence[Turned], at: datetime) -> None:
+    """Changes of severity update the open alerts; people are told of incidents that became worse.
 
-    A symptom that becomes worse is told only to whom the incident was not bad enough before.
+    A symptom that becomes worse is told only to whom the incident was not bad enough before. The
+    number of statements is the same for any number of alerts.
     """
-    if alert.severity == severity:
+    turns = {one.alert.pk: one for one in turned if one.alert.severity != one.severity}
+    updated = bulk.update(
+        Alert,
+        [{"id": pk, "severity": str(one.severity)} for pk, one in turns.items()],
+        "severity = given.severity",
+        where="row.resolved_at IS NULL",
+        returning="id incident_id server_id part",  # it may have gone to another incident since
+    )
+    if not updated:
         return
-    Alert.objects.filter(pk=alert.pk).update(severity=severity)
-    alert.severity = severity
-    incident = alert.incident
-    before = Severity(incident.severity)
-    others = Alert.objects.filter(incident=incident, resolved_at=None).values_list("severity")
-    incident.severity = now = worst(one for (one,) in others) or severity
-    incident.save(update_fields=["severity"])
-    text = f"Now {severity.label.lower()}. {explained}".strip()
-    if now.rank > before.rank:
-        times = history.times([incident.pk], Event.Kind.RAISED)[incident.pk] + 1
-        is_symptom = alert.part == Alert.Part.SYMPTOM
-        told = f"opened:{incident.pk}" if is_symptom else f"raised:{times}"
-        history.write([Line(incident, Event.Kind.RAISED, text, told)], at)
-    elif now != before:
-        history.write([Line(incident, Event.Kind.LOWERED, text)], at)
-    _settle_health(_servers([alert.server_id]))
-    live.announce_on_commit("alert", alert.pk)
+    worst_turns: dict[int, tuple[int, bool, Turned]] = {}
+    for pk, incident, _, part in sorted(updated):
+        rank, is_cause = turns[pk].severity.rank, part != Alert.Part.SYMPTOM
+        known = worst_turns.get(incident)
+        if known is None or (rank, is_cause) > known[:2]:
+            worst_turns[incident] = rank, is_cause, turns[pk]
+        turns[pk].alert.severity = turns[pk].severity
+    open_ones = Alert.objects.filter(incident__in=worst_turns, resolved_at=None).order_by()
+    severities: dict[int, list[str]] = {incident: [] for incident in worst_turns}
+    for incident, severity in open_ones.values_list("incident", "severity").distinct():
+        severities[incident].append(severity)
+    times = history.times(worst_turns, Event.Kind.RAISED)
+    lines, changed = [], []
+    for incident in Incident.objects.select_for_update().filter(pk__in=worst_turns).order_by("pk"):
+        _, is_cause, turn = worst_turns[incident.pk]
+        before = Severity(incident.severity)
+        now = incident.severity = worst(severities[incident.pk]) or turn.severity
+        if now == before:
+            continue
+        changed.append({"id": incident.pk, "severity": str(now)})
+        text = f"Now {turn.severity.label.lower()}. {turn.text}".strip()
+        if now.rank > before.rank:
+            raised = f"raised:{times[incident.pk] + 1}"
+            told = raised if is_cause else f"opened:{incident.pk}"
+            lines.append(Line(incident, Event.Kind.RAISED, text, told))
+        else:
+            lines.append(Line(incident, Event.Kind.LOWERED, text))
+    bulk.update(Incident, changed, "severity = given.severity")
+    history.write(lines, at)
+    _settle_health(_servers(server for _, _, server, _ in updated))
+    live.announce_on_commit("alert")
+    if changed:
+        live.announce_on_commit("incident")
 
 
 def recover_all(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from accounts.access import Access
 from accounts.models import AuditEntry, Membership, Role
@@ -131,7 +133,8 @@ def test_what_is_shelved_tells_nobody_and_returns_by_itself(incident, access, br
     care.shelve(access, incident, until, "waits for a part", NOON + SECOND)
     assert incidents.next_change(NOON + SECOND) == until
     Alert.objects.update(rule=rule)
-    incidents.note_severity(Alert.objects.get(), incidents.Severity.CRITICAL, NOON + MINUTE)
+    turned = incidents.Turned(Alert.objects.get(), incidents.Severity.CRITICAL)
+    incidents.note_severities([turned], NOON + MINUTE)
     assert told() == ["opened"]
     incidents.settle(until)
     assert told() == ["opened", "returned"]
@@ -170,6 +173,48 @@ def test_a_severity_that_changes_by_a_symptom_pages_nobody_who_knows(acme):
     read(rule, server, 99, NOON + SECOND)
     assert Incident.objects.get().severity == "critical"
     assert told() == ["opened"]
+
+
+def worsens(servers, at):
+    """How many statements it takes that this many alerts become critical at once."""
+    rule = make_rule(f"Rule {servers}", thresholds={"warning": 60, "critical": 95})
+    for number in range(servers):
+        read(rule, make_server(f"s{servers}-{number}"), 70, at)
+    alerts = Alert.objects.filter(rule=rule).select_related("incident")
+    turned = [incidents.Turned(one, incidents.Severity.CRITICAL, "It is 99 %.") for one in alerts]
+    with CaptureQueriesContext(connection) as queries:
+        incidents.note_severities(turned, at + SECOND)
+    assert set(Incident.objects.filter(alert__rule=rule).values_list("severity", flat=True)) == {
+        "critical"
+    }
+    return len(queries)
+
+
+def test_any_number_of_alerts_becomes_worse_in_the_same_number_of_statements(acme):
+    assert worsens(1, NOON) == worsens(7, NOON)
+    assert told().count("raised") == 8
+
+
+def test_many_alerts_of_one_incident_that_become_worse_are_told_once(acme):
+    worsens(1, NOON)
+    rule = make_rule("More", thresholds={"warning": 60, "error": 80, "critical": 95})
+    servers = [make_server(f"m{number}") for number in range(3)]
+    for server in servers:
+        read(rule, server, 70, NOON)
+    incident = Incident.objects.filter(alert__rule=rule).first()
+    stale = list(Alert.objects.filter(rule=rule).select_related("incident").order_by("pk"))
+    Alert.objects.filter(rule=rule).update(incident=incident)  # they were merged meanwhile
+    severities = (incidents.Severity.ERROR, incidents.Severity.CRITICAL, incidents.Severity.ERROR)
+    turned = [
+        incidents.Turned(alert, severity, f"{alert.host} turned.")
+        for alert, severity in zip(stale, severities, strict=True)
+    ]
+    before = told().count("raised")
+    incidents.note_severities(turned, NOON + SECOND)
+    incident.refresh_from_db()
+    assert incident.severity == "critical"
+    assert incident.event_set.get(kind="raised").text == "Now critical. m1 turned."
+    assert told().count("raised") == before + 1
 
 
 def test_what_is_done_by_the_api_is_in_the_history_and_the_audit_log(
