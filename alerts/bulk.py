@@ -1,12 +1,13 @@
 """Many rows in one statement: what an evaluation finds at once is written at once.
 
-Rows go along as one JSON text, which PostgreSQL turns into records: one parameter to encode
-instead of one for each value, and one statement for any number of rows.
+Rows go along as JSON text, which PostgreSQL turns into records: one parameter to encode instead of
+one for each value, and one statement for any number of rows. Columns in which all rows are alike,
+as most are in an evaluation, go along once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -36,12 +37,12 @@ def insert(
         return []
     columns = _columns(model, rows[0])
     names = ", ".join(f'"{name}"' for name in columns)
+    given, parameters = _given(columns, rows)
     with connection.cursor() as cursor:
         cursor.execute(
             f'INSERT INTO "{model._meta.db_table}" ({names}) SELECT {names}'  # noqa: S608  names of our own models
-            f" FROM json_to_recordset(%s) AS given({_record(columns)}) {otherwise}"
-            f' RETURNING "{model._meta.pk.column}"',
-            [encode(rows)],
+            f' FROM {given} {otherwise} RETURNING "{model._meta.pk.column}"',
+            parameters,
         )
         return [row[0] for row in cursor.fetchall()]
 
@@ -56,16 +57,32 @@ def update(
     """Change rows by their `id`; `changes` and `where` are SQL about `row` and what is `given`."""
     if not rows:
         return []
-    columns = _columns(model, rows[0])
     answer = ", ".join(f"row.{name}" for name in returning.split())
+    given, parameters = _given(_columns(model, rows[0]), rows)
     with connection.cursor() as cursor:
         cursor.execute(
-            f'UPDATE "{model._meta.db_table}" AS row SET {changes}'  # noqa: S608  SQL of our own verbs
-            f" FROM json_to_recordset(%s) AS given({_record(columns)})"
+            f'UPDATE "{model._meta.db_table}" AS row SET {changes} FROM {given}'  # noqa: S608  SQL of our own verbs
             f" WHERE row.id = given.id AND ({where}) RETURNING {answer}",
-            [encode(rows)],
+            parameters,
         )
         return list(cursor.fetchall())
+
+
+def _given(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> tuple[str, list[str]]:
+    """The rows as a table in SQL called `given`, and its parameters."""
+    first = rows[0]
+    differ = [name for name in columns if any(row[name] != first[name] for row in rows)]
+    alike = [name for name in columns if name not in differ]
+    if not differ or not alike:
+        return f"json_to_recordset(%s) AS given({_record(columns, columns)})", [encode(rows)]
+    return (
+        f"(SELECT * FROM json_to_recordset(%s) AS each({_record(columns, differ)}),"  # noqa: S608
+        f" json_to_record(%s) AS all_of_them({_record(columns, alike)})) AS given",
+        [
+            encode([{name: row[name] for name in differ} for row in rows]),
+            msgspec.json.encode({name: first[name] for name in alike}).decode(),
+        ],
+    )
 
 
 def encode(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -91,5 +108,5 @@ def _columns(model: type[models.Model], row: Mapping[str, Any]) -> dict[str, str
     return found
 
 
-def _record(columns: Mapping[str, str]) -> str:
-    return ", ".join(f'"{name}" {kind}' for name, kind in columns.items())
+def _record(columns: Mapping[str, str], names: Iterable[str]) -> str:
+    return ", ".join(f'"{name}" {columns[name]}' for name in names)

@@ -14,12 +14,13 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from django.db.models import DateTimeField, ExpressionWrapper, F, Min
 from django.db.models.functions import Coalesce
 
+from alerts import bulk
 from alerts.engines import traces
 from alerts.engines.judging import Decision, Judged, State, judge_next, past_the_mildest
 from alerts.engines.sheets import Reading, Sheet
@@ -118,7 +119,7 @@ class _Case:
 class _Changes:
     """What is to be written at the end, all of a kind at once."""
 
-    begun: list[Pending] = field(default_factory=list)
+    begun: list[dict[str, Any]] = field(default_factory=list)
     recovering: list[tuple[int, datetime | None]] = field(default_factory=list)
     ended: list[int] = field(default_factory=list)
     held: list[tuple[int, float, float]] = field(default_factory=list)
@@ -169,7 +170,7 @@ def catch_up(sheets: Sequence[Sheet], at: datetime) -> None:
             if not state.severity:
                 judged = judge_next(sheet.terms, state, reading.value, at, reading.taken_at)
                 _note(changes, _Case(sheet.rule, name, reading, judged), standing)
-    Pending.objects.bulk_create(changes.begun, ignore_conflicts=True, batch_size=2000)
+    bulk.insert(Pending, changes.begun, "ON CONFLICT DO NOTHING")
     if changes.ended:
         Pending.objects.filter(pk__in=changes.ended).delete()
 
@@ -189,13 +190,13 @@ def _note(changes: _Changes, case: _Case, standing: _Standing) -> None:
     decision, state, breach = case.judged.decision, case.judged.state, case.judged.breach
     if waiting is None and state.since is not None:
         changes.begun.append(
-            Pending(
-                rule=case.rule,
-                server_id=case.reading.server,
-                fingerprint=case.name,
-                since=state.since,
-                recovering=state.recovering,
-            )
+            {
+                "rule_id": case.rule.pk,
+                "server_id": case.reading.server,
+                "fingerprint": case.name,
+                "since": state.since,
+                "recovering": state.recovering,
+            }
         )
     elif waiting is not None and state.since is None:
         changes.ended.append(waiting.pk)
@@ -231,22 +232,22 @@ def _write(changes: _Changes, at: datetime) -> None:
     )
     if changes.held:
         _count(changes.held, at)
-    Judgement.objects.bulk_create(
+    bulk.insert(
+        Judgement,
         [
-            Judgement(
-                rule=case.rule,
-                version=case.rule.version,
-                fingerprint=case.name,
-                at=at,
-                value=case.reading.value,
-                limit=case.judged.breach.limit if case.judged.breach else None,
-                decision=case.judged.decision,
-            )
+            {
+                "rule_id": case.rule.pk,
+                "version": case.rule.version,
+                "fingerprint": case.name,
+                "at": at,
+                "value": case.reading.value,
+                "limit": case.judged.breach.limit if case.judged.breach else None,
+                "decision": str(case.judged.decision),
+            }
             for case in changes.kept
         ],
-        batch_size=2000,
     )
-    Pending.objects.bulk_create(changes.begun, ignore_conflicts=True, batch_size=2000)
+    bulk.insert(Pending, changes.begun, "ON CONFLICT DO NOTHING")
     if changes.ended:
         Pending.objects.filter(pk__in=changes.ended).delete()
     if changes.recovering:
