@@ -20,7 +20,9 @@ def take_ids(model: type[models.Model], count: int) -> list[int]:
     """Primary keys for rows that are about to be inserted, in order."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT nextval(pg_get_serial_sequence(%s, 'id')) FROM generate_series(1, %s)",
+            "SELECT nextval(ids.seq) FROM"
+            " (SELECT pg_get_serial_sequence(%s, 'id')::regclass AS seq OFFSET 0) AS ids,"
+            " generate_series(1, %s)",
             [model._meta.db_table, count],
         )
         return [row[0] for row in cursor.fetchall()]

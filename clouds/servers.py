@@ -222,7 +222,7 @@ def set_healths(worst: Mapping[int, str | None]) -> None:
         health = Server.Health(str(severity)) if severity else Server.Health.OK
         by_health.setdefault(health, []).append(server)
     for health, pks in by_health.items():
-        Server.objects.filter(pk__in=pks).exclude(health=health).update(health=health)
+        Server.objects.filter(pk__among=pks).exclude(health=health).update(health=health)
 
 
 def _find(agent_id: UUID | None, host: str) -> Server | None:

@@ -249,7 +249,7 @@ def active_for(servers: Iterable[int], at: datetime) -> dict[int, Suppression]:
         return {}
     groups: dict[int, int | None] = {}
     if any(row.group_id is not None for row in rows):
-        groups = dict(Server.objects.filter(pk__in=wanted).values_list("pk", "group_id"))
+        groups = dict(Server.objects.filter(pk__among=wanted).values_list("pk", "group_id"))
     found: dict[int, Suppression] = {}
     for kind in (Suppression.Kind.BLACKOUT, Suppression.Kind.MAINTENANCE):
         of_kind = [row for row in rows if row.kind == kind]

@@ -76,11 +76,7 @@ def queue_all(told: Sequence[Told], at: datetime) -> None:
     seen = _concerned(incidents)
     silent = _muted(seen, at)
     channels = list(NotificationChannel.objects.filter(enabled=True))
-    begun = Notification.objects.filter(
-        Q(incident__in=incidents) | Q(incident__merged_into__in=incidents)
-    ).order_by()
-    into = Coalesce("incident__merged_into", "incident")
-    knows = set(begun.annotate(into=into).values_list("into", "channel").distinct())
+    knows = _who_knows([pk for pk, one in zip(incidents, told, strict=True) if not _is_new(one)])
     ways = routes.in_force()
     rows: list[dict[str, Any]] = []
     later: list[Escalation] = []
@@ -120,13 +116,29 @@ def queue_all(told: Sequence[Told], at: datetime) -> None:
         transaction.on_commit(partial(_ask, schema, min(ids)))
 
 
+def _is_new(told: Told) -> bool:
+    """Whether it is told to whoever wants to know, heard they of it or not."""
+    return told.transition.startswith("opened:")
+
+
+def _who_knows(incidents: Sequence[int]) -> set[tuple[int, int]]:
+    """Incidents with channels that were told of them, or of one that was merged into them."""
+    if not incidents:
+        return set()
+    rows = Notification.objects.filter(
+        Q(incident__among=incidents) | Q(incident__merged_into__among=incidents)
+    ).order_by()
+    into = Coalesce("incident__merged_into", "incident")
+    return set(rows.annotate(into=into).values_list("into", "channel").distinct())
+
+
 #: Of an incident's alerts: server (or NO_SERVER), its cloud group, service.
 _Seen = dict[int, set[tuple[int, int | None, str]]]
 
 
 def _concerned(incidents: Iterable[int]) -> _Seen:
     seen: _Seen = {}
-    rows = Alert.objects.filter(incident__in=incidents).order_by()
+    rows = Alert.objects.filter(incident__among=incidents).order_by()
     for incident, server, group, service in rows.values_list(
         "incident", "server", "server__group", "service"
     ).distinct():
@@ -198,7 +210,7 @@ def withdraw(incident: Incident) -> int:
 def withdraw_held(incidents: Iterable[int], at: datetime) -> None:
     """Drop what was held back of incidents that are over: who was not told needs no more."""
     Notification.objects.filter(
-        incident__in=list(incidents),
+        incident__among=list(incidents),
         state=Notification.State.WAITING,
         attempts=0,
         due_at__gt=at,
@@ -208,7 +220,7 @@ def withdraw_held(incidents: Iterable[int], at: datetime) -> None:
 def hasten(incidents: Iterable[int], at: datetime) -> None:
     """Tell now what was held back of these incidents."""
     held = Notification.objects.filter(
-        incident__in=list(incidents),
+        incident__among=list(incidents),
         state=Notification.State.WAITING,
         attempts=0,
         due_at__gt=at,

@@ -54,5 +54,5 @@ def write(lines: Sequence[Line], at: datetime, by: User | None = None) -> None:
 
 def times(incidents: Iterable[int], kind: Event.Kind) -> Counter[int]:
     """How often each of these incidents had a line of this kind."""
-    rows = Event.objects.filter(incident__in=incidents, kind=kind).values_list("incident")
+    rows = Event.objects.filter(incident__among=incidents, kind=kind).values_list("incident")
     return Counter(dict(rows.annotate(number=Count("pk"))))

@@ -341,13 +341,15 @@ def note_severities(turned: Sequence[Turned], at: datetime) -> None:
         if known is None or (rank, is_cause) > known[:2]:
             worst_turns[incident] = rank, is_cause, turns[pk]
         turns[pk].alert.severity = turns[pk].severity
-    open_ones = Alert.objects.filter(incident__in=worst_turns, resolved_at=None).order_by()
+    open_ones = Alert.objects.filter(incident__among=worst_turns, resolved_at=None).order_by()
     severities: dict[int, list[str]] = {incident: [] for incident in worst_turns}
     for incident, severity in open_ones.values_list("incident", "severity").distinct():
         severities[incident].append(severity)
     times = history.times(worst_turns, Event.Kind.RAISED)
     lines, changed = [], []
-    for incident in Incident.objects.select_for_update().filter(pk__in=worst_turns).order_by("pk"):
+    for incident in (
+        Incident.objects.select_for_update().filter(pk__among=worst_turns).order_by("pk")
+    ):
         _, is_cause, turn = worst_turns[incident.pk]
         before = Severity(incident.severity)
         now = incident.severity = worst(severities[incident.pk]) or turn.severity
@@ -403,13 +405,13 @@ def _recover(recovered: Sequence[Recovered], at: datetime, by: User | None, by_h
     said = {one.alert.pk: one.text for one in recovered}
     texts = {incident: said[alert] for alert, incident, _ in sorted(ended)}
     if by_hand:
-        Incident.objects.filter(pk__in=texts).update(flapping_until=None)
-    Incident.objects.filter(pk__in=texts, flapping_until__isnull=False).update(
+        Incident.objects.filter(pk__among=texts).update(flapping_until=None)
+    Incident.objects.filter(pk__among=texts, flapping_until__isnull=False).update(
         flapping_until=at + CALM
     )
     # asked for apart: as a part of the update below PostgreSQL compares each with each
     left_open = set(
-        Alert.objects.filter(incident__in=texts, resolved_at=None)
+        Alert.objects.filter(incident__among=texts, resolved_at=None)
         .order_by()
         .values_list("incident", flat=True)
         .distinct()
@@ -420,7 +422,7 @@ def _recover(recovered: Sequence[Recovered], at: datetime, by: User | None, by_h
         "resolved_at = greatest(given.resolved_at, row.opened_at)",
         where="row.resolved_at IS NULL AND row.flapping_until IS NULL",
     )
-    incidents = Incident.objects.in_bulk([pk for (pk,) in over])
+    incidents = {one.pk: one for one in Incident.objects.filter(pk__among=[pk for (pk,) in over])}
     times = history.times(incidents, Event.Kind.RESOLVED)
     dispatch.withdraw_held(incidents, at)
     history.write(
@@ -558,7 +560,7 @@ def _servers(found: Iterable[int | None]) -> set[int]:
 
 def _settle_health(changed: set[int]) -> None:
     """Keep the worst open alert of each of these servers where lists of servers find it."""
-    open_ones = Alert.objects.filter(server__in=changed, resolved_at=None)
+    open_ones = Alert.objects.filter(server__among=changed, resolved_at=None)
     severities: dict[int, list[str]] = {server: [] for server in changed}
     rows = open_ones.order_by().values_list("server", "severity").distinct()
     for server, severity in rows:

@@ -42,8 +42,12 @@ def place(fresh: Sequence[Row], at: datetime) -> Placed:
     Only what can have its cause elsewhere, or be one, is compared with others.
     """
     placed = Placed()
-    relevant = [row for row in fresh if gathering.is_relevant(row)]
-    founded = [Cluster(None, [row]) for row in fresh if not gathering.is_relevant(row)]
+    relevant, founded = [], []
+    for row in fresh:
+        if gathering.is_relevant(row):
+            relevant.append(row)
+        else:
+            founded.append(Cluster(None, [row]))
     picture = gathering.picture(relevant, at) if relevant else Picture([], {}, [])
     for cluster in picture.clusters:
         joining = [row for row in cluster.rows if not row.incident]
@@ -109,12 +113,15 @@ def _part(row: Row, cluster: Cluster) -> str:
 def _found(pk: int, cluster: Cluster, picture: Picture, at: datetime) -> tuple[Incident, Line]:
     """A new incident, not yet stored, and the line by which it begins."""
     first = _first(cluster)
-    incident = Incident(
-        pk=pk,
-        title=bulk.fit(gathering.title(cluster, picture.hosts) or first.called, 300),
-        severity=gathering.severity_of(cluster.rows),
-        opened_at=at,
-    )
+    given = {
+        "id": pk,
+        "title": bulk.fit(gathering.title(cluster, picture.hosts) or first.called, 300),
+        "severity": gathering.severity_of(cluster.rows),
+        "opened_at": at,
+    }
+    fields = Incident._meta.concrete_fields
+    values = [given.get(field.attname, field.get_default()) for field in fields]
+    incident = Incident.from_db(None, [field.attname for field in fields], values)
     if cluster.cause is not None:
         _name_cause(incident, cluster, picture)
     text = first.text

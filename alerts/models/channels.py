@@ -75,8 +75,8 @@ class Notification(models.Model):
         SENT = "sent", "Sent"
         FAILED = "failed", "Given up"
 
-    incident = models.ForeignKey(Incident, on_delete=models.CASCADE)
-    channel = models.ForeignKey(NotificationChannel, on_delete=models.CASCADE)
+    incident = models.ForeignKey(Incident, on_delete=models.CASCADE, db_index=False)
+    channel = models.ForeignKey(NotificationChannel, on_delete=models.CASCADE, db_index=False)
     transition = models.CharField(max_length=40, help_text="opened:1, raised:critical, resolved:1")
     severity = models.CharField(max_length=8, choices=Severity.choices)
     key = models.UUIDField(default=uuid.uuid4, help_text="The same for every try to deliver it.")

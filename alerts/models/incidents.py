@@ -86,7 +86,9 @@ class Alert(models.Model):
 
     incident = models.ForeignKey(Incident, on_delete=models.CASCADE)
     rule = models.ForeignKey(Rule, null=True, on_delete=models.SET_NULL)
-    server = models.ForeignKey(Server, null=True, blank=True, on_delete=models.CASCADE)
+    server = models.ForeignKey(
+        Server, null=True, blank=True, on_delete=models.CASCADE, db_index=False
+    )
     resource = models.CharField(
         max_length=255, blank=True, help_text="What it is on, where that is no server known here."
     )

@@ -330,7 +330,7 @@ class Judgement(models.Model):
     fewer, so that one alert has some dozens.
     """
 
-    rule = models.ForeignKey(Rule, null=True, on_delete=models.SET_NULL)
+    rule = models.ForeignKey(Rule, null=True, on_delete=models.SET_NULL, db_index=False)
     version = models.PositiveIntegerField()
     fingerprint = models.CharField(max_length=64)
     at = models.DateTimeField()
@@ -364,13 +364,16 @@ class Remembered(models.Model):
 class Pending(models.Model):
     """A series on which a rule holds, since when. It outlives an alert resolved by hand."""
 
-    rule = models.ForeignKey(Rule, on_delete=models.CASCADE)
-    server = models.ForeignKey(Server, on_delete=models.CASCADE)
-    fingerprint = models.CharField(max_length=64, unique=True)
+    rule = models.ForeignKey(Rule, on_delete=models.CASCADE, db_index=False)
+    server = models.ForeignKey(Server, on_delete=models.CASCADE, db_index=False)
+    fingerprint = models.CharField(max_length=64)
     since = models.DateTimeField()
     recovering = models.DateTimeField(
         null=True, help_text="Its alert is open and it holds no longer, since then."
     )
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["fingerprint"], name="one_pending")]
 
     def __str__(self) -> str:
         return f"{self.rule} since {self.since}"

@@ -15,4 +15,7 @@ class Severity(models.TextChoices):
 
     @property
     def rank(self) -> int:
-        return list(Severity).index(self)
+        return _RANKS[self.value]
+
+
+_RANKS = {severity.value: rank for rank, severity in enumerate(Severity)}
