@@ -12,7 +12,7 @@ from typing import Any
 from django.db.models import Field, ForeignKey, Lookup
 
 
-class Among(Lookup):  # type: ignore[type-arg]  # a stub alone is generic
+class Among(Lookup):
     """`column = ANY('{1,2,3}'::bigint[])`."""
 
     lookup_name = "among"
@@ -21,13 +21,13 @@ class Among(Lookup):  # type: ignore[type-arg]  # a stub alone is generic
     def get_prep_lookup(self) -> str:
         return "{" + ",".join([str(int(one)) for one in self.rhs]) + "}"
 
-    def get_db_prep_lookup(self, value: Any, connection: Any) -> tuple[str, list[Any]]:
-        return "%s", [value]
+    def get_db_prep_lookup(self, value: Any, connection: Any) -> tuple[str, tuple[Any, ...]]:
+        return "%s", (value,)
 
-    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, list[Any]]:
+    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, tuple[Any, ...]]:
         lhs, lhs_params = self.process_lhs(compiler, connection)
         rhs, rhs_params = self.process_rhs(compiler, connection)
-        return f"{lhs} = ANY({rhs}::bigint[])", [*lhs_params, *rhs_params]
+        return f"{lhs} = ANY({rhs}::bigint[])", (*lhs_params, *rhs_params)
 
 
 Field.register_lookup(Among)
