@@ -184,7 +184,7 @@ EMAIL_HOST_PASSWORD = unquote(_mail.password or "")
 EMAIL_USE_SSL = _mail.scheme == "smtps"
 EMAIL_USE_TLS = _mail.scheme == "smtp+tls"
 EMAIL_TIMEOUT = 10
-ANYMAIL = ENV.anymail
+ANYMAIL = {"REQUESTS_TIMEOUT": EMAIL_TIMEOUT, **ENV.anymail}  # a lease is longer than a try
 SLACK_API = "https://slack.com/api/"
 OUTGOING_PRIVATE_NETWORKS = ENV.private_networks
 DEFAULT_FROM_EMAIL = ENV.default_from_email

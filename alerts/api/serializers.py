@@ -350,10 +350,17 @@ class ChannelSerializer(Validated):
         given = {name: value for name, value in attrs.get("config", {}).items() if value}
         before = self.instance
         if before is not None and before.kind == attrs.get("kind", before.kind):
-            given = {**notifiers.kept(before.kind, before.config), **given}
+            given = {**notifiers.kept(before.kind, before.config, given), **given}
         if "config" in attrs:
             attrs["config"] = given
         return super().validate(attrs)
+
+
+class TestedSerializer(serializers.Serializer[Any]):
+    """What came of a test message; `answer` says what went wrong."""
+
+    delivered = serializers.BooleanField()
+    answer = serializers.CharField(allow_blank=True)
 
 
 class AttemptSerializer(serializers.ModelSerializer[Attempt]):

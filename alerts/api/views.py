@@ -32,12 +32,14 @@ from alerts.api.serializers import (
     RuleSerializer,
     RuleVersionSerializer,
     ShelveSerializer,
+    TestedSerializer,
     Validated,
 )
 from alerts.engines import previews, traces
 from alerts.lifecycle import care
 from alerts.models import Alert, Incident, NotificationChannel, Rule, RuleVersion, Severity
 from alerts.rulebook import rulefiles, rules
+from alerts.telling import delivery
 from sentinel_site.kit.api import NewestFirst
 
 _ACTED = {200: IncidentSerializer, 409: OpenApiResponse(description="It is not as it would be.")}
@@ -130,13 +132,20 @@ class ChannelViewSet(ModelViewSet[NotificationChannel]):
 
     def perform_create(self, serializer: BaseSerializer[Any]) -> None:
         channel = cast(ChannelSerializer, serializer)
-        channel.made = rules.save_channel(access_of(self.request), channel.judged)
+        channel.made = rules.save_channel(access_of(self.request), channel.judged, timezone.now())
         channel.instance = channel.judged
 
     perform_update = perform_create
 
+    @extend_schema(request=None, responses={200: TestedSerializer})
+    @action(detail=True, methods=["post"])
+    def test(self, request: Request, pk: str) -> Response:
+        """Send a test message now, and say what came of it."""
+        failure = delivery.send_test(access_of(request), self.get_object(), timezone.now())
+        return Response(TestedSerializer({"delivered": not failure, "answer": failure}).data)
+
     def perform_destroy(self, instance: NotificationChannel) -> None:
-        rules.delete_channel(access_of(self.request), instance)
+        rules.delete_channel(access_of(self.request), instance, timezone.now())
 
 
 @extend_schema(parameters=_FILTERS)

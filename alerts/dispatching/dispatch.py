@@ -19,7 +19,7 @@ from kombu.exceptions import OperationalError
 
 from accounts.timers import wake
 from alerts import bulk
-from alerts.dispatching import routes
+from alerts.dispatching import routes, substitutes
 from alerts.models import (
     Alert,
     Escalation,
@@ -53,7 +53,11 @@ class Told:
 
 
 #: Transitions by which routes are asked anew, and their waiting for somebody begins.
-_BEGINS = ("opened", "reopened", "raised")
+_BEGINS = ("opened", "reopened", "raised", "unmuted")
+#: Those that go to whoever knows of the incident; routes are asked where nobody does.
+_GOES_ON = ("flapping", "calm", "returned")
+#: Those after which the waiting for somebody begins once more.
+_BEGINS_ANEW = ("reopened", "unmuted", "returned")
 
 
 def queue(
@@ -67,29 +71,46 @@ def queue_all(told: Sequence[Told], at: datetime) -> None:
     """A row per transition and channel that wants to know, in the caller's transaction: the outbox.
 
     None while every server of the incident is in maintenance or blackout, but for its end, which
-    goes to whoever got the problem. The number of statements is the same for any number of
-    transitions.
+    goes to whoever got the problem; that there was something to tell is kept. The number of
+    statements is the same for any number of transitions.
     """
     if not told:
         return
     incidents = [one.incident.pk for one in told]
     seen = _concerned(incidents)
     silent = _muted(seen, at)
-    channels = list(NotificationChannel.objects.filter(enabled=True))
+    channels = list(
+        NotificationChannel.objects.filter(enabled=True).select_related("fares", "fallback")
+    )
+    others = substitutes.of_broken(channels)
     knows = _who_knows([pk for pk, one in zip(incidents, told, strict=True) if not _is_new(one)])
+    known = {incident for incident, _ in knows}
     ways = routes.in_force()
     rows: list[dict[str, Any]] = []
     later: list[Escalation] = []
+    untold: list[int] = []
     for one in told:
-        if one.incident.pk in silent and not one.transition.startswith("resolved"):
+        pk = one.incident.pk
+        if pk in silent and not one.transition.startswith("resolved"):
+            if one.transition.startswith(_BEGINS + _GOES_ON):
+                untold.append(pk)
             continue
         if _is_shelved(one, at):
             continue
-        routed = _routed(one, seen.get(one.incident.pk, ()), ways, channels, at, later)
+        routed = one.to
+        if routed is None and one.transition.startswith(_BEGINS + _GOES_ON):
+            routed = _routed(one, seen.get(pk, ()), ways, channels, at, later)
+            if one.transition.startswith(_GOES_ON) and pk in known:
+                routed = frozenset(channel for incident, channel in knows if incident == pk)
+        wanting = {
+            channel.pk
+            for channel in channels
+            if _wants(channel, one, routed, (pk, channel.pk) in knows)
+        }
         rows += [
             {
-                "incident_id": one.incident.pk,
-                "channel_id": channel.pk,
+                "incident_id": pk,
+                "channel_id": channel,
                 "transition": one.transition,
                 "severity": str(one.incident.severity),
                 "key": uuid.uuid4(),
@@ -100,13 +121,13 @@ def queue_all(told: Sequence[Told], at: datetime) -> None:
                 "error": "",
                 "reference": "",
             }
-            for channel in channels
-            if _wants(channel, one, routed, (one.incident.pk, channel.pk) in knows)
+            for channel in sorted(wanting | {others[one] for one in wanting & others.keys()})
         ]
+    if untold:
+        Incident.objects.filter(pk__in=untold).update(untold=True)
     schema = current_schema()
-    if later:
-        Escalation.objects.bulk_create(later, ignore_conflicts=True)
-        wake(schema, min(one.next_at for one in later))
+    anew = {one.incident.pk for one in told if one.transition.startswith(_BEGINS_ANEW)}
+    _wait_for_somebody(later, anew - set(untold))
     ids = bulk.insert(Notification, rows, "ON CONFLICT DO NOTHING")
     if not ids:
         return
@@ -171,25 +192,23 @@ def _routed(
     later: list[Escalation],
 ) -> frozenset[int] | None:
     """The channels that routes name for this transition; None: all. Adds what comes later."""
-    if one.to is not None or not ways or not one.transition.startswith(_BEGINS):
-        return one.to
+    if not ways:
+        return None
     what = routes.About(
         Severity(one.incident.severity),
         frozenset(group for _, group, _ in seen if group is not None),
         frozenset(service for _, _, service in seen),
     )
+    began = max(at, one.not_before or at)
     found: set[int] = set()
     for decision in routes.decide(ways, what, channels, at):
         route = decision.route
         if not decision.fits:
             continue
         found |= decision.channels()
-        if route is None:
+        if route is None or not one.transition.startswith(_BEGINS + _BEGINS_ANEW):
             continue
-        began, taken = (
-            max(at, one.not_before or at),
-            len([s for s in decision.steps if not s.after]),
-        )
+        taken = len([step for step in decision.steps if not step.after])
         steps = [step.after for step in decision.steps][taken:]
         if steps or route.repeat:
             next_at = began + (steps[0] if steps else route.repeat or timedelta())
@@ -201,9 +220,35 @@ def _routed(
     return frozenset(found)
 
 
+def _wait_for_somebody(later: Sequence[Escalation], anew: Iterable[int]) -> None:
+    """Keep what routes do about incidents that nobody takes; `anew` are counted from now on."""
+    if anew:
+        Escalation.objects.filter(incident__in=anew).delete()
+    if later:
+        Escalation.objects.bulk_create(later, ignore_conflicts=True)
+        wake(current_schema(), min(one.next_at for one in later))
+
+
+def wait_again(incident: Incident, at: datetime) -> None:
+    """Nobody has it any more: routes wait for somebody once more. Nobody is told of it now."""
+    ways = routes.in_force()
+    if not ways:
+        return
+    later: list[Escalation] = []
+    seen = _concerned([incident.pk]).get(incident.pk, set())
+    channels = list(NotificationChannel.objects.filter(enabled=True))
+    _routed(Told(incident, "reopened"), seen, ways, channels, at, later)
+    _wait_for_somebody(later, [incident.pk])
+
+
 def withdraw(incident: Incident) -> int:
-    """Drop what was not yet sent of an incident that was merged into another; how many."""
-    waiting = Notification.objects.filter(incident=incident, state=Notification.State.WAITING)
+    """Drop what nobody began to send of an incident that was merged into another; how many.
+
+    What is under way may have arrived: it is tried again under its key, and tells of the other.
+    """
+    waiting = Notification.objects.filter(
+        incident=incident, state=Notification.State.WAITING, attempts=0
+    )
     return waiting.delete()[0]
 
 
@@ -245,20 +290,11 @@ def _wants(
         return knows
     if told.transition.startswith("acknowledged"):
         return knows and channel.tells_acknowledged
+    if told.transition.startswith(_GOES_ON) and knows:
+        return True
     if routed is not None and channel.pk not in routed:
         return False
     return Severity(told.incident.severity).rank >= Severity(channel.least_severity).rank
-
-
-def tell_what_was_muted(at: datetime) -> None:
-    """Tell people of what opened in a maintenance or blackout that is over, and still holds."""
-    muted = Alert.objects.filter(resolved_at=None).exclude(suppressed="")
-    over = list(muted.select_related("incident"))
-    still = suppression.active_for({one.server_id or NO_SERVER for one in over}, at)
-    for alert in over:
-        if (alert.server_id or NO_SERVER) not in still:
-            Alert.objects.filter(pk=alert.pk).update(suppressed="")
-            queue(alert.incident, f"opened:{alert.incident_id}", at)
 
 
 def hand_over(schema: str) -> None:

@@ -15,7 +15,10 @@ _MUTED = timedelta(minutes=1)
 
 
 def pursue(at: datetime) -> None:
-    """Take the steps that are due. Done with every evaluation, in its transaction."""
+    """Take the steps that are due. Done with every evaluation, in its transaction.
+
+    What is muted or shelved takes none; they are counted anew when people are told of it again.
+    """
     if not Escalation.objects.exists():
         return
     Escalation.objects.filter(
@@ -38,6 +41,8 @@ def pursue(at: datetime) -> None:
             ended.append(one.pk)
         elif one.incident_id in muted:
             one.next_at = at + _MUTED
+        elif one.incident.shelved_until is not None and one.incident.shelved_until > at:
+            one.next_at = one.incident.shelved_until
         else:
             told.append(_step(one, route, at))
             following = next_step(route, one.step, one.began_at, at)

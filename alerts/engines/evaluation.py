@@ -18,7 +18,7 @@ from alerts.dispatching import dispatch, escalations
 from alerts.engines import aeolus, breaches, chronos, early, fleet, rhythm
 from alerts.engines.fleet import Fleet, Mask
 from alerts.jobs import checkins
-from alerts.lifecycle import external, incidents
+from alerts.lifecycle import external, incidents, muting
 from alerts.models import Rule
 from clouds import suppression
 from sentinel_site.kit.tenancy import connection, current_schema
@@ -60,7 +60,7 @@ def evaluate(at: datetime) -> None:
         external.expire(at)
         checkins.judge(at, fleet.listening_since(at))
         incidents.settle(at)
-        dispatch.tell_what_was_muted(at)
+        muting.tell_what_was_muted(at)
         escalations.pursue(at)
         times = [
             chronos.next_look(watched),

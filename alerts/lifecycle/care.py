@@ -61,6 +61,7 @@ def release(access: Access, incident: Incident, at: datetime) -> None:
     if not taken.update(acknowledged_at=None, taken_by=None):
         raise NotTaken("There is nothing to give back.", incident=incident.pk)
     _note(access, incident, Event.Kind.RELEASED, "Given back: nobody has it now.", at)
+    dispatch.wait_again(incident, at)
 
 
 @transaction.atomic
@@ -117,6 +118,7 @@ def unshelve(access: Access, incident: Incident, at: datetime) -> None:
     if not shelved.update(shelved_until=None):
         raise NotShelved(incident=incident.pk)
     _note(access, incident, Event.Kind.RETURNED, "Taken from the shelf.", at)
+    dispatch.wait_again(incident, at)
 
 
 @transaction.atomic

@@ -22,10 +22,14 @@ from clouds.suppression import NO_SERVER
 from sentinel_site.kit.problems import Problem
 from sentinel_site.kit.tenancy import connection, current_schema
 
-#: What is back so soon after its end is the same incident.
+#: What is back so soon after its end is the same incident, ...
+RETURNS = timedelta(hours=1)
+#: ... and comes and goes if it was away no longer than this.
 REOPEN = timedelta(minutes=15)
-#: What came and went is calm when it has stayed as it is for so long.
+#: What came and went is calm when it has stayed as it is for so long, ...
 CALM = timedelta(minutes=10)
+#: ... or twice as long as it ever stayed before, but no longer than this.
+LONGEST_CALM = timedelta(minutes=90)
 
 
 class AlreadyAcknowledged(Problem):
@@ -101,7 +105,7 @@ def open_all(founds: Sequence[Found], at: datetime) -> dict[str, Outcome]:
 
 
 def _open_or_count(founds: Sequence[Found], at: datetime) -> dict[str, Outcome]:
-    _one_at_a_time()
+    one_at_a_time()
     wanted = {found.fingerprint: found for found in founds}
     known = _known(wanted, at)
     outcomes: dict[str, Outcome] = {}
@@ -131,7 +135,7 @@ def _open_or_count(founds: Sequence[Found], at: datetime) -> dict[str, Outcome]:
     return outcomes
 
 
-def _one_at_a_time() -> None:
+def one_at_a_time() -> None:
     """Alerts of a tenant are opened and ended by one transaction after the other.
 
     Taken before any of their rows is, so that nobody waits for it while holding one.
@@ -155,7 +159,7 @@ def _known(wanted: Mapping[str, Found], at: datetime) -> dict[str, Alert]:
     rows = Alert.objects.select_related("incident").extra(  # one parameter for any number
         where=["alerts_alert.fingerprint = ANY(%s)"], params=[list(wanted)]
     )
-    lately = Q(resolved_by_hand=False, resolved_at__gte=at - REOPEN) & (
+    lately = Q(resolved_by_hand=False, resolved_at__gte=at - RETURNS) & (
         Q(incident__resolved_at=None) | ~Q(part=Alert.Part.SYMPTOM)
     )
     for alert in rows.filter(Q(resolved_at=None) | Q(resolved_by_hand=True) | lately).order_by(
@@ -220,9 +224,7 @@ def _open(founds: Sequence[Found], at: datetime) -> dict[str, Outcome]:
                 "breached_at": at,
                 "resolved_by_hand": False,
                 "part": placed.homes[pk].part,
-                "suppressed": muted[found.server or NO_SERVER].kind
-                if (found.server or NO_SERVER) in muted
-                else "",
+                "suppressed": _suppressed(found, muted),
                 "origin": found.origin,
                 "resource": bulk.fit(found.resource, 255),
             }
@@ -234,6 +236,12 @@ def _open(founds: Sequence[Found], at: datetime) -> dict[str, Outcome]:
         found.fingerprint: Outcome(pk, placed.homes[pk].incident.pk, is_new=True)
         for pk, found in fresh.items()
     }
+
+
+def _suppressed(found: Found, muted: Mapping[int, suppression.Suppression]) -> str:
+    """Why nobody is told of it; empty: people are."""
+    holds = muted.get(found.server or NO_SERVER)
+    return str(holds.kind) if holds else ""
 
 
 def _row(pk: int, found: Found) -> gathering.Row:
@@ -264,6 +272,7 @@ def _reopen(again: Sequence[tuple[Alert, Found]], at: datetime) -> None:
     """Alerts that are back, with their incidents; people are told once that it comes and goes."""
     if not again:
         return
+    muted = suppression.active_for({found.server or NO_SERVER for _, found in again}, at)
     bulk.update(
         Alert,
         [
@@ -272,11 +281,13 @@ def _reopen(again: Sequence[tuple[Alert, Found]], at: datetime) -> None:
                 "severity": str(found.severity),
                 "value": found.reading,
                 "breached_at": at,
+                "suppressed": _suppressed(found, muted),
             }
             for alert, found in again
         ],
         "resolved_at = NULL, resolved_by_hand = FALSE, severity = given.severity,"
-        " value = given.value, breached_at = given.breached_at, count = row.count + 1",
+        " value = given.value, breached_at = given.breached_at, count = row.count + 1,"
+        " suppressed = given.suppressed",
     )
     by_incident: dict[int, list[tuple[Alert, Found]]] = {}
     for alert, found in again:
@@ -298,24 +309,46 @@ def _reopen(again: Sequence[tuple[Alert, Found]], at: datetime) -> None:
             told = f"reopened:{reopened[pk] + 1}"
             lines.append(Line(incident, Event.Kind.REOPENED, text, told))
         elif incident.flapping_until is not None:
-            incident.flapping_until = at + CALM
+            _turn(incident, at)
         elif not was_open:
-            incident.flapping_until = at + CALM
-            pause = span(at - alert.resolved_at) if alert.resolved_at else ""
-            text = (
-                f"It is back after {pause}: it comes and goes. You are told again when it has been"
-                f" calm for {span(CALM)}. {found.text}"
-            )
-            told = f"flapping:{flapped[pk] + 1}"
-            lines.append(Line(incident, Event.Kind.FLAPPING, text, told))
+            pause = _begin_to_flap(incident, alert, at)
+            end = f"You are told of its end when it has been fine for {span(incident.calm_after)}."
+            if pause > REOPEN:  # whoever had it thinks that it is over
+                incident.acknowledged_at = incident.taken_by = None
+                text = f"It is back after {span(pause)}. {end} {found.text}"
+                told = f"reopened:{reopened[pk] + 1}"
+                lines.append(Line(incident, Event.Kind.REOPENED, text, told))
+            else:
+                text = f"It is back after {span(pause)}: it comes and goes. {end} {found.text}"
+                told = f"flapping:{flapped[pk] + 1}"
+                lines.append(Line(incident, Event.Kind.FLAPPING, text, told))
         incident.resolved_at = None
         changed.append(incident)
     Incident.objects.bulk_update(
         changed,
-        ["resolved_at", "severity", "acknowledged_at", "taken_by", "flapping_until"],
+        ["resolved_at", "severity", "acknowledged_at", "taken_by", "flapping_until", "calm_after"],
         batch_size=1000,
     )
     history.write(lines, at)
+
+
+def _begin_to_flap(incident: Incident, alert: Alert, at: datetime) -> timedelta:
+    """From now on the incident comes and goes; how long it was away."""
+    ended = alert.resolved_at or at
+    pause, held = at - ended, ended - alert.opened_at
+    longest = max(pause, held if held <= RETURNS else timedelta())
+    incident.calm_after = min(max(CALM, 2 * longest), LONGEST_CALM)
+    incident.flapping_until = at + incident.calm_after
+    return pause
+
+
+def _turn(incident: Incident, at: datetime) -> None:
+    """It came or went once more: how long it stayed says how slowly it does so."""
+    calm = incident.calm_after or CALM
+    if incident.flapping_until is not None:
+        stayed = at - (incident.flapping_until - calm)
+        incident.calm_after = max(calm, min(2 * stayed, LONGEST_CALM))
+    incident.flapping_until = at + (incident.calm_after or calm)
 
 
 def note_severities(turned: Sequence[Turned], at: datetime) -> None:
@@ -346,6 +379,7 @@ def note_severities(turned: Sequence[Turned], at: datetime) -> None:
     for incident, severity in open_ones.values_list("incident", "severity").distinct():
         severities[incident].append(severity)
     times = history.times(worst_turns, Event.Kind.RAISED)
+    lately = _worst_lately(worst_turns, at)
     lines, changed = [], []
     for incident in (
         Incident.objects.select_for_update().filter(pk__among=worst_turns).order_by("pk")
@@ -359,6 +393,8 @@ def note_severities(turned: Sequence[Turned], at: datetime) -> None:
         text = f"Now {turn.severity.label.lower()}. {turn.text}".strip()
         if now.rank > before.rank:
             raised = f"raised:{times[incident.pk] + 1}"
+            if now.rank <= lately.get(incident.pk, -1):
+                raised = ""  # it goes up and down, and this was told
             told = raised if is_cause else f"opened:{incident.pk}"
             lines.append(Line(incident, Event.Kind.RAISED, text, told))
         else:
@@ -369,6 +405,21 @@ def note_severities(turned: Sequence[Turned], at: datetime) -> None:
     live.announce_on_commit("alert")
     if changed:
         live.announce_on_commit("incident")
+
+
+def _worst_lately(incidents: Iterable[int], at: datetime) -> dict[int, int]:
+    """How bad (its rank) each of these incidents was within RETURNS, since it last opened."""
+    begins = (Event.Kind.OPENED, Event.Kind.REOPENED)
+    lines = Event.objects.filter(incident__among=incidents, kind__in=[*begins, Event.Kind.RAISED])
+    found: dict[int, int] = {}
+    for incident, kind, said, then in lines.order_by("pk").values_list(
+        "incident", "kind", "severity", "at"
+    ):
+        if kind in begins:
+            found.pop(incident, None)
+        if said and then > at - RETURNS:
+            found[incident] = max(found.get(incident, -1), Severity(said).rank)
+    return found
 
 
 def recover_all(
@@ -388,7 +439,7 @@ def recover_all(
 
 
 def _recover(recovered: Sequence[Recovered], at: datetime, by: User | None, by_hand: bool) -> None:
-    _one_at_a_time()
+    one_at_a_time()
     ended = bulk.update(
         Alert,
         [
@@ -405,10 +456,11 @@ def _recover(recovered: Sequence[Recovered], at: datetime, by: User | None, by_h
     said = {one.alert.pk: one.text for one in recovered}
     texts = {incident: said[alert] for alert, incident, _ in sorted(ended)}
     if by_hand:
-        Incident.objects.filter(pk__among=texts).update(flapping_until=None)
-    Incident.objects.filter(pk__among=texts, flapping_until__isnull=False).update(
-        flapping_until=at + CALM
-    )
+        Incident.objects.filter(pk__among=texts).update(flapping_until=None, calm_after=None)
+    flapping = list(Incident.objects.filter(pk__among=texts, flapping_until__isnull=False))
+    for row in flapping:
+        _turn(row, at)
+    Incident.objects.bulk_update(flapping, ["flapping_until", "calm_after"], batch_size=1000)
     # asked for apart: as a part of the update below PostgreSQL compares each with each
     left_open = set(
         Alert.objects.filter(incident__among=texts, resolved_at=None)
@@ -419,7 +471,7 @@ def _recover(recovered: Sequence[Recovered], at: datetime, by: User | None, by_h
     over = bulk.update(
         Incident,
         [{"id": pk, "resolved_at": at} for pk in texts if pk not in left_open],
-        "resolved_at = greatest(given.resolved_at, row.opened_at)",
+        "resolved_at = greatest(given.resolved_at, row.opened_at), untold = FALSE",
         where="row.resolved_at IS NULL AND row.flapping_until IS NULL",
     )
     incidents = {one.pk: one for one in Incident.objects.filter(pk__among=[pk for (pk,) in over])}
@@ -477,7 +529,7 @@ def resolve(incident: Incident, by: User | None, at: datetime) -> None:
 @transaction.atomic
 def settle(at: datetime) -> None:
     """What time alone changes: causes that turn up later, what is calm, what was shelved."""
-    _one_at_a_time()
+    one_at_a_time()
     joining.look_again(at)
     _note_calm(at)
     _bring_back(at)
@@ -494,41 +546,46 @@ def next_change(at: datetime) -> datetime | None:
 
 
 def _note_calm(at: datetime) -> None:
-    """What came and went has neither come nor gone for CALM: told as it now is."""
+    """What came and went has neither come nor gone for long enough: told as it now is."""
     calm = Incident.objects.filter(flapping_until__lte=at).order_by("pk")
     still = list(calm.filter(Exists(_open_alerts())))
     over = calm.filter(~Exists(_open_alerts())).values_list("pk", flat=True)
-    _end_calm(list(over), at, f"It has been fine for {span(CALM)} and no longer comes and goes.")
+    _end_calm(list(over), at)
     times = history.times([one.pk for one in still], Event.Kind.CALM)
+    flapped = history.times([one.pk for one in still], Event.Kind.FLAPPING)
+    lines = []
     for one in still:
-        one.flapping_until = None
-    Incident.objects.bulk_update(still, ["flapping_until"], batch_size=1000)
-    text = f"It no longer comes and goes: it has held for {span(CALM)}."
-    history.write(
-        [Line(one, Event.Kind.CALM, text, f"calm:{times[one.pk] + 1}") for one in still], at
-    )
+        text = f"It no longer comes and goes: it has held for {span(one.calm_after or CALM)}."
+        told = f"calm:{times[one.pk] + 1}" if flapped[one.pk] else ""
+        lines.append(Line(one, Event.Kind.CALM, text, told))
+        one.flapping_until = one.calm_after = None
+    Incident.objects.bulk_update(still, ["flapping_until", "calm_after"], batch_size=1000)
+    history.write(lines, at)
 
 
 def _open_alerts() -> QuerySet[Alert]:
     return Alert.objects.filter(incident=OuterRef("pk"), resolved_at=None)
 
 
-def _end_calm(pks: Sequence[int], at: datetime, text: str, by: User | None = None) -> int:
-    """End flapping incidents all whose alerts are over; how many."""
+def _end_calm(pks: Sequence[int], at: datetime, text: str = "", by: User | None = None) -> int:
+    """End flapping incidents all whose alerts are over; how many. The text says who did it."""
     rows = list(
         Incident.objects.filter(
             ~Exists(_open_alerts()), pk__in=pks, resolved_at=None, flapping_until__isnull=False
         )
     )
     times = history.times([one.pk for one in rows], Event.Kind.RESOLVED)
+    lines = []
     for one in rows:
+        fine = f"It no longer comes and goes: it has been fine for {span(one.calm_after or CALM)}."
+        told = f"resolved:{times[one.pk] + 1}"
+        lines.append(Line(one, Event.Kind.RESOLVED, text or fine, told))
         one.flapping_until, one.resolved_at = None, max(at, one.opened_at)
-    Incident.objects.bulk_update(rows, ["flapping_until", "resolved_at"], batch_size=1000)
-    history.write(
-        [Line(one, Event.Kind.RESOLVED, text, f"resolved:{times[one.pk] + 1}") for one in rows],
-        at,
-        by,
+        one.calm_after, one.untold = None, False
+    Incident.objects.bulk_update(
+        rows, ["flapping_until", "resolved_at", "calm_after", "untold"], batch_size=1000
     )
+    history.write(lines, at, by)
     if rows:
         live.announce_on_commit("incident")
     return len(rows)

@@ -47,6 +47,14 @@ class Incident(models.Model):
     flapping_until = models.DateTimeField(
         null=True, blank=True, help_text="It comes and goes; calm till then, it is told again."
     )
+    calm_after = models.DurationField(
+        null=True, blank=True, help_text="How long it must be calm: longer than it ever was."
+    )
+    untold = models.BooleanField(
+        default=False,
+        db_default=False,
+        help_text="It opened, came back or got worse while nobody was to be told.",
+    )
 
     class Meta:
         ordering = ["-pk"]
@@ -219,6 +227,7 @@ class Event(models.Model):
         RETURNED = "returned", "returned from the shelf"
         FLAPPING = "flapping", "comes and goes"
         CALM = "calm", "is calm again"
+        UNMUTED = "unmuted", "is no longer muted"
 
     incident = models.ForeignKey(Incident, on_delete=models.CASCADE)
     kind = models.CharField(max_length=12, choices=Kind.choices)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
 from alerts.notifiers.alerta import Alerta
-from alerts.notifiers.base import Field, Item, Message, Notifier, Receipt, Undelivered
+from alerts.notifiers.base import STORM_PAUSE, Field, Item, Message, Notifier, Receipt, Undelivered
 from alerts.notifiers.canary import Canary
 from alerts.notifiers.email import Email
 from alerts.notifiers.slack import Slack, SlackApp
@@ -35,11 +37,40 @@ def made(kind: str, config: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def kept(kind: str, before: dict[str, Any]) -> dict[str, Any]:
-    """The secrets of a configuration: nobody who changes it can be asked to repeat them."""
+def most(kind: str) -> int | None:
+    """Incidents that go in one message of a storm to a channel of this kind; None: all."""
+    notifier = carrying(kind)
+    return notifier.most if notifier else None
+
+
+def storm_pause(kind: str) -> timedelta:
+    """From one message of a storm to the next."""
+    notifier = carrying(kind)
+    return notifier.storm_pause if notifier else STORM_PAUSE
+
+
+def kept(kind: str, before: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The secrets of a configuration: nobody who changes it can be asked to repeat them.
+
+    But one that is sent to another host than before: whoever leads it there must know it.
+    """
     notifier = by_name(kind)
-    names = {field.name for field in (notifier.fields if notifier else ()) if field.secret}
-    return {name: value for name, value in before.items() if name in names}
+    found = {}
+    for field in notifier.fields if notifier else ():
+        if field.secret and field.name in before:
+            to = field.sent_to
+            if not to or _origin(before.get(to)) == _origin(given.get(to) or before.get(to)):
+                found[field.name] = before[field.name]
+    return found
+
+
+def _origin(url: object) -> tuple[str, str]:
+    """Scheme, host and port; an address that is none is like no other."""
+    try:
+        parts = urlsplit(str(url))
+    except ValueError:
+        return "", str(url)
+    return parts.scheme, parts.netloc.lower()
 
 
 def masked(kind: str, config: dict[str, Any], text: str) -> str:
@@ -66,6 +97,7 @@ def choices() -> list[tuple[str, str]]:
 
 __all__ = [
     "NOTIFIERS",
+    "STORM_PAUSE",
     "Field",
     "Item",
     "Message",
@@ -77,4 +109,6 @@ __all__ = [
     "kept",
     "made",
     "masked",
+    "most",
+    "storm_pause",
 ]

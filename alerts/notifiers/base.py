@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+#: At most one message of a storm in this time goes to where people read.
+STORM_PAUSE = timedelta(minutes=1)
+
 
 @dataclass(frozen=True)
 class Item:
@@ -21,6 +24,8 @@ class Item:
     title: str
     link: str
     is_resolved: bool
+    #: Of one that is over: incidents that turned out to belong to it, and were told here.
+    merged: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,10 @@ class Message:
     items: tuple[Item, ...] = ()
     #: What the other side called the first message about this incident, where it said so.
     reference: str = ""
+    #: The incident that it is about; None: a digest or a test.
+    incident: int | None = None
+    #: Of one that is over: incidents that turned out to belong to it, and were told here.
+    merged: tuple[int, ...] = ()
 
     @property
     def heading(self) -> str:
@@ -72,13 +81,17 @@ class Receipt:
 
 @dataclass(frozen=True)
 class Field:
-    """One thing that a channel of this kind must be told; with `make`, or that we make up."""
+    """One thing that a channel of this kind must be told; with `make`, or that we make up.
+
+    A secret `sent_to` the address in another field is for that host alone.
+    """
 
     name: str
     label: str
     help: str = ""
     secret: bool = False
     make: Callable[[], str] | None = None
+    sent_to: str = ""
 
 
 class Undelivered(Exception):
@@ -107,6 +120,11 @@ class Notifier(Protocol):
     name: str
     label: str
     fields: tuple[Field, ...]
+    #: Incidents that go in one message of a storm; None: all, of which the worst are named. What
+    #: programs keep a list by must name each.
+    most: int | None
+    #: From one message of a storm to the next.
+    storm_pause: timedelta
 
     def errors(self, config: dict[str, Any]) -> list[str]:
         """What is wrong with this configuration, in words; empty when it's fine."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from alerts.notifiers.base import Field, Message, Receipt
+from alerts.notifiers.base import STORM_PAUSE, Field, Message, Receipt
 from metrics import roundtrips
 
 
@@ -16,6 +16,8 @@ class Canary:
     name = "canary"
     label = "Canary"
     fields: tuple[Field, ...] = ()
+    most = None
+    storm_pause = STORM_PAUSE
 
     def errors(self, config: dict[str, Any]) -> list[str]:
         return []

@@ -13,7 +13,7 @@ from django.core.mail import EmailMultiAlternatives
 from django.core.validators import validate_email
 from django.template.loader import render_to_string
 
-from alerts.notifiers.base import Field, Message, Undelivered
+from alerts.notifiers.base import STORM_PAUSE, Field, Message, Undelivered
 
 NAMED = 20  # incidents of a digest that are named
 _COLORS = {"critical": "#d63939", "error": "#e8590c", "warning": "#b87503", "info": "#2f7fc9"}
@@ -26,6 +26,8 @@ class Email:
     name = "email"
     label = "E-mail"
     fields: tuple[Field, ...] = (Field("to", "Addresses", "Separate several with commas."),)
+    most = None
+    storm_pause = STORM_PAUSE
 
     def errors(self, config: dict[str, Any]) -> list[str]:
         addresses = _addresses(config)

@@ -17,10 +17,20 @@ LONGEST_WAIT = timedelta(hours=1)
 _LATER = (408, 425, 429)
 
 
-def deliver(url: str, body: bytes, headers: dict[str, str], *, tls_only: bool = False) -> Receipt:
-    """POST it. Raises Undelivered unless the answer is 2xx and none of a page before it."""
+def deliver(
+    url: str,
+    body: bytes,
+    headers: dict[str, str],
+    *,
+    tls_only: bool = False,
+    within: float | None = None,
+) -> Receipt:
+    """POST it. Raises Undelivered unless the answer is 2xx and none of a page, `within` seconds.
+
+    What was answered is given whole, as secrets are found in it only before it is cut.
+    """
     try:
-        answer = outbound.post(url, body, headers, tls_only=tls_only)
+        answer = outbound.post(url, body, headers, tls_only=tls_only, within=within)
     except (outbound.Refused, outbound.Unanswered) as error:
         raise Undelivered(str(error)) from error
     _judge(answer)
@@ -28,12 +38,13 @@ def deliver(url: str, body: bytes, headers: dict[str, str], *, tls_only: bool = 
 
 
 def _judge(answer: outbound.Answer) -> None:
-    status, beginning = answer.status, answer.text[:200]
+    status = answer.status
     if 200 <= status < 300 and not _is_page(answer.text):
         return
     if status < 300:
         raise Undelivered(
-            f"A web page answered {status}, as of a proxy or a sign-in: {beginning}", status=status
+            f"A web page answered {status}, as of a proxy or a sign-in: {answer.text}",
+            status=status,
         )
     if status < 400:
         to = _host(answer.headers.get("Location", ""))
@@ -43,7 +54,7 @@ def _judge(answer: outbound.Answer) -> None:
             status=status,
         )
     raise Undelivered(
-        f"It answered {status}: {beginning}",
+        f"It answered {status}: {answer.text}",
         retry_after=wait(answer.headers.get("Retry-After"), timezone.now()),
         for_good=status < 500 and status not in _LATER,
         status=status,

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 
 from alerts.notifiers import outgoing
-from alerts.notifiers.base import Field, Message, Receipt, Undelivered
+from alerts.notifiers.base import STORM_PAUSE, Field, Message, Receipt, Undelivered
 from sentinel_site.kit import outbound
 
 _COLORS = {"critical": "#d63939", "error": "#e8590c", "warning": "#f59f00", "info": "#4299e1"}
@@ -26,6 +26,8 @@ class Slack:
     fields: tuple[Field, ...] = (
         Field("url", "Webhook URL", "From Slack: Apps, Incoming Webhooks.", secret=True),
     )
+    most = None
+    storm_pause = STORM_PAUSE
 
     def errors(self, config: dict[str, Any]) -> list[str]:
         wrong = outbound.wrong_with(str(config.get("url", "")))
@@ -56,6 +58,8 @@ class SlackApp:
         Field("token", "Bot token", "Of an app with the scope chat:write.", secret=True),
         Field("channel", "Channel", "Its id, as C0123456789. Invite the app to it."),
     )
+    most = None
+    storm_pause = STORM_PAUSE
 
     def errors(self, config: dict[str, Any]) -> list[str]:
         found = []
@@ -109,7 +113,7 @@ def _judged(receipt: Receipt) -> Receipt:
         match = _TS.search(receipt.answer)  # a long answer is cut
         if match and '"ok":true' in receipt.answer:
             return Receipt(receipt.status, receipt.answer, match[1])
-        text = f"Its answer is none of Slack's: {receipt.answer[:200]}"
+        text = f"Its answer is none of Slack's: {receipt.answer}"
         raise Undelivered(text, status=receipt.status) from broken
     if not is_ok:
         raise Undelivered(

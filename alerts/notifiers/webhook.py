@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from alerts.notifiers import outgoing
-from alerts.notifiers.base import Field, Message, Receipt
+from alerts.notifiers.base import STORM_PAUSE, Field, Message, Receipt
 from sentinel_site.kit import outbound
 
 _PREFIX = "whsec_"
@@ -46,6 +46,8 @@ class Webhook:
             make=new_secret,
         ),
     )
+    most = 1000
+    storm_pause = STORM_PAUSE
 
     def errors(self, config: dict[str, Any]) -> list[str]:
         found = [outbound.wrong_with(str(config.get("url", "")))]
@@ -104,6 +106,8 @@ def event(message: Message) -> dict[str, Any]:
             "resolved": message.is_resolved,
             "thread": message.thread,
             "transition": message.transition,
+            "incident": message.incident,
+            "merged": list(message.merged),
             "incidents": [asdict(item) for item in message.items],
         },
     }

@@ -199,7 +199,13 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
             for name, value in cleaned.items()
             if name.startswith("config_") and value
         }
-        self.instance.config = {**self.instance.config, **given}
+        before = self.instance.config
+        kept = notifiers.kept(self.instance.kind, before, given)
+        for field in self.notifier.fields if self.notifier else ():
+            if field.secret and field.name in before and field.name not in {**kept, **given}:
+                text = f"Give the {field.label} again: it would be sent to another host."
+                self.add_error(f"config_{field.name}", text)
+        self.instance.config = {**_shown(self.notifier, before), **kept, **given}
         if cleaned.get("most_a_minute") is None and "most_a_minute" not in self.errors:
             cleaned["most_a_minute"] = self.instance.most_a_minute
         return cleaned
@@ -210,6 +216,12 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
         if "config" in found and self.notifier:
             self.add_error(f"config_{self.notifier.fields[0].name}", found.pop("config"))
         super()._update_errors(errors)  # type: ignore[misc]
+
+
+def _shown(notifier: notifiers.Notifier | None, config: dict[str, Any]) -> dict[str, Any]:
+    """What of a configuration is no secret."""
+    secret = {field.name for field in notifier.fields if field.secret} if notifier else set()
+    return {name: value for name, value in config.items() if name not in secret}
 
 
 #: As many steps as the form offers; the API takes more.

@@ -201,7 +201,7 @@ def _channel_form(request: TenantRequest, channel: NotificationChannel) -> HttpR
     """What was made for it is answered on the page itself: it is shown this once."""
     form = ChannelForm(request.POST or None, instance=channel, kind=channel.kind)
     if request.method == "POST" and form.is_valid():
-        made = rules.save_channel(request.access, form.instance)
+        made = rules.save_channel(request.access, form.instance, timezone.now())
         messages.success(request, f"{form.instance.name} is saved.")
         if made:
             return _channels_page(request, made=made.items(), made_for=form.instance)
@@ -218,7 +218,7 @@ def _channel_form(request: TenantRequest, channel: NotificationChannel) -> HttpR
 def channel_test(request: TenantRequest, pk: int) -> HttpResponse:
     """Send a message now and say what came of it."""
     channel = fetch(request, NotificationChannel, Role.ADMIN, pk=pk)
-    failure = delivery.send_test(channel, request.tenant, timezone.now())
+    failure = delivery.send_test(request.access, channel, timezone.now())
     if failure:
         messages.error(request, f"{channel.name} didn't take it: {failure}")
     else:
@@ -229,7 +229,7 @@ def channel_test(request: TenantRequest, pk: int) -> HttpResponse:
 @require_POST
 def channel_delete(request: TenantRequest, pk: int) -> HttpResponse:
     channel = fetch(request, NotificationChannel, Role.ADMIN, pk=pk)
-    rules.delete_channel(request.access, channel)
+    rules.delete_channel(request.access, channel, timezone.now())
     messages.success(request, f"{channel.name} is told nothing any more.")
     return redirect("alerts:channels")
 

@@ -14,7 +14,7 @@ from alerts.lifecycle import incidents
 from alerts.models import Alert, NotificationChannel, Pending, Remembered, Rule, RuleVersion
 from alerts.rulebook import rulefiles
 from alerts.rulebook.rulefiles import Change
-from alerts.telling import bounces
+from alerts.telling import bounces, fallback
 
 _LOOKS_AT = (
     "kind", "measurement", "field", "tags", "words", "pattern", "level", "service", "group",
@@ -83,18 +83,22 @@ def delete_rule(access: Access, rule: Rule, at: datetime) -> None:
 
 
 @transaction.atomic
-def save_channel(access: Access, channel: NotificationChannel) -> dict[str, str]:
+def save_channel(access: Access, channel: NotificationChannel, at: datetime) -> dict[str, str]:
     """Store a validated channel; what was made for it, which is shown only this once."""
     verb = "channel.changed" if channel.pk else "channel.added"
     made = notifiers.made(channel.kind, channel.config)
     channel.config = {**channel.config, **made}
     channel.save()
     bounces.forget(channel)
+    if not channel.enabled:
+        fallback.mend(channel, at, f"The channel “{channel.name}” is switched off.")
     audit(access, verb, channel, kind=channel.kind)
     return made
 
 
 @transaction.atomic
-def delete_channel(access: Access, channel: NotificationChannel) -> None:
+def delete_channel(access: Access, channel: NotificationChannel, at: datetime) -> None:
+    """Delete it with what waits for it; that it failed is over."""
+    fallback.mend(channel, at, f"The channel “{channel.name}” was deleted.")
     audit(access, "channel.deleted", channel)
     channel.delete()

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import Enum
 from functools import partial
 from math import inf
 from typing import Any
@@ -21,7 +22,6 @@ from django.db import DatabaseError, InterfaceError, transaction
 from django.db.models import Exists, F, OuterRef
 
 from accounts.access import Access, audit
-from accounts.models import Tenant
 from accounts.timers import wake
 from alerts import bulk, notifiers
 from alerts.dispatching import dispatch
@@ -38,10 +38,8 @@ CLAIM = timedelta(seconds=30)  # longer than any notifier may take
 FIRST_RETRY = timedelta(seconds=10)
 LAST_RETRY = timedelta(minutes=15)
 GIVE_UP = timedelta(hours=24)
-#: When more than this many wait, they go in one message, ...
+#: When more than this many wait, they go in one message, and then one a `storm_pause`.
 STORM = 10
-#: ... and the next one after this.
-DIGEST_PAUSE = timedelta(minutes=1)
 #: What comes so soon after a message waits this long: a storm shows, other things aren't delayed.
 GAP = timedelta(seconds=0.25)
 #: What began to wait so soon after a message belongs to the storm that it was the first of.
@@ -49,6 +47,8 @@ SAME_STORM = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
 #: So long the delivery log goes back.
 KEPT = timedelta(days=90)
+#: So much of what the other side says is kept.
+SAID = 400
 #: A worker turns to other channels after so many seconds with one.
 TURN = 20.0
 
@@ -157,7 +157,8 @@ def _next(channel: NotificationChannel, state: ChannelState, now: datetime) -> _
         return [], None, None
     if state.next_at is not None and state.next_at > now:
         return [], None, state.next_at
-    due = waiting.filter(due_at__lte=now).select_related("incident").order_by("due_at", "pk")
+    due = waiting.filter(due_at__lte=now).order_by("due_at", "pk")
+    due = due.select_related("incident__merged_into")
     begun = due.exclude(batch=None).first()
     if begun is not None:  # under the key of the first try, to the very same
         return list(due.filter(batch=begun.batch)), begun.batch, None
@@ -169,7 +170,7 @@ def _next(channel: NotificationChannel, state: ChannelState, now: datetime) -> _
     if free_at > now:
         return [], None, free_at
     if count > STORM:
-        return list(due), uuid.uuid4(), None
+        return list(due[: notifiers.most(channel.kind)]), uuid.uuid4(), None
     earlier = waiting.filter(incident=OuterRef("incident"), pk__lt=OuterRef("pk"))
     row = due.filter(~Exists(earlier)).first()
     return ([row] if row else []), None, None
@@ -188,7 +189,7 @@ def _free_at(
         return now
     came_after = oldest.created_at - last
     if state.digest_at == last or (count > STORM and came_after < SAME_STORM):
-        return last + DIGEST_PAUSE
+        return last + notifiers.storm_pause(channel.kind)
     if count > STORM:
         return now
     sent = Attempt.objects.filter(channel=channel, is_delivered=True, at__gt=now - MINUTE)
@@ -232,14 +233,20 @@ def _deliver(parcel: Parcel, clock: _Clock) -> None:
         log.info("notification sent", transition=message.transition, **words)
     except Undelivered as undelivered:
         failure = undelivered
-        log.warning("notification not delivered", reason=_masked(channel, str(failure)), **words)
+        log.warning("notification not delivered", reason=_said(channel, str(failure)), **words)
     except (DatabaseError, InterfaceError):
         raise
     except Exception as error:
         failure, is_theirs = Undelivered(f"{type(error).__name__}: {error}"), False
         log.exception("notification not delivered", **words)
     took = timedelta(seconds=time.monotonic() - began)
-    _settle(parcel, Outcome(at, took, title, receipt, failure, is_theirs), clock())
+    now = clock()
+    outcome = Outcome(at, took, title, receipt, failure, is_theirs)
+    fares = _settle(parcel, outcome, now)
+    if fares is _Fares.BADLY:
+        fallback.report(channel, _said(channel, str(failure)), now)
+    elif fares is _Fares.AGAIN:
+        fallback.mend(channel, now)
 
 
 def _send(channel: NotificationChannel, message: Message) -> Receipt:
@@ -249,12 +256,20 @@ def _send(channel: NotificationChannel, message: Message) -> Receipt:
     return notifier.send(channel.config, message) or Receipt()
 
 
+class _Fares(Enum):
+    """What people are to hear of a channel."""
+
+    AS_EVER = "as ever"
+    BADLY = "badly"
+    AGAIN = "well again"
+
+
 @transaction.atomic
-def _settle(parcel: Parcel, outcome: Outcome, now: datetime) -> None:
+def _settle(parcel: Parcel, outcome: Outcome, now: datetime) -> _Fares:
     """Write down what became of it, unless its channel was deleted meanwhile."""
     held = NotificationChannel.objects.select_for_update(no_key=True).filter(pk=parcel.channel.pk)
     if not held.exists():
-        return
+        return _Fares.AS_EVER
     state = _locked(parcel.channel)
     ours = Notification.objects.filter(
         pk__in=[row.pk for row in parcel.rows],
@@ -263,14 +278,17 @@ def _settle(parcel: Parcel, outcome: Outcome, now: datetime) -> None:
     )
     rows = list(ours.select_for_update(no_key=True, of=("self",)).select_related("incident"))
     _log(parcel, outcome)
+    fares = _Fares.AS_EVER
     if outcome.failure is None:
         reference = outcome.receipt.reference if outcome.receipt else ""
         ours.update(state=Notification.State.SENT, sent_at=now, error="", reference=reference[:200])
         if state.lease == parcel.lease:
             _note_success(parcel, state, now)
-    else:
-        _put_off(parcel, rows, state, outcome, now)
+            fares = _Fares.AGAIN if state.is_broken else fares
+    elif _put_off(parcel, rows, state, outcome, now) and not state.is_broken:
+        fares = _Fares.BADLY
     live.announce_on_commit("delivery")
+    return fares
 
 
 def _log(parcel: Parcel, outcome: Outcome) -> None:
@@ -298,13 +316,14 @@ def write_attempt(channel: NotificationChannel, outcome: Outcome, **more: Any) -
         took=outcome.took,
         is_delivered=failure is None,
         status=status,
-        answer=bulk.fit(_masked(channel, said), 400),
+        answer=_said(channel, said),
         **more,
     )
 
 
-def _masked(channel: NotificationChannel, text: str) -> str:
-    return notifiers.masked(channel.kind, channel.config, text)
+def _said(channel: NotificationChannel, text: str) -> str:
+    """What others said without our secrets, and then cut: of one in two pieces none would show."""
+    return bulk.fit(notifiers.masked(channel.kind, channel.config, text), SAID)
 
 
 def _note_success(parcel: Parcel, state: ChannelState, now: datetime) -> None:
@@ -312,10 +331,7 @@ def _note_success(parcel: Parcel, state: ChannelState, now: datetime) -> None:
     state.next_at, state.sent_at = None, now
     if parcel.is_digest:
         state.digest_at = now
-    if state.is_broken:
-        state.is_broken = False
-        fallback.mend(parcel.channel, now)
-    state.save()
+    state.save(update_fields=["failures", "failing_since", "next_at", "sent_at", "digest_at"])
 
 
 def _put_off(
@@ -324,8 +340,8 @@ def _put_off(
     state: ChannelState,
     outcome: Outcome,
     now: datetime,
-) -> None:
-    """Try again later, or give up; others stand in for a channel that fails for good or long."""
+) -> bool:
+    """Try again later, or give up; whether others stand in, as it fails for good or long."""
     failure = outcome.failure
     assert failure is not None  # noqa: S101  narrows the type
     tries = max((row.attempts for row in rows), default=1)
@@ -336,8 +352,8 @@ def _put_off(
     pause = failure.retry_after or min(FIRST_RETRY * 2 ** min(tries - 1, 12), LAST_RETRY)
     if outcome.is_theirs and state.lease == parcel.lease:
         state.next_at = None if failure.for_good else now + pause
-        state.save()
-    text = bulk.fit(_masked(parcel.channel, str(failure)), 400)
+        state.save(update_fields=["failures", "failing_since", "next_at"])
+    text = _said(parcel.channel, str(failure))
     given_up = [row for row in rows if failure.for_good or now + pause > row.created_at + GIVE_UP]
     ended = {row.pk for row in given_up}
     later = [row.pk for row in rows if row.pk not in ended]
@@ -346,15 +362,18 @@ def _put_off(
     put_off.filter(pk__in=ended).update(state=Notification.State.FAILED)
     if later:
         wake(current_schema(), now + pause)
-    fallback.stand_in(parcel.channel, state, given_up, text, now)
+    return fallback.stand_in(parcel.channel, state, given_up, now)
 
 
 # -- by hand ------------------------------------------------------------------
 
 
-def send_test(channel: NotificationChannel, tenant: Tenant, at: datetime) -> str:
-    """Deliver a test message at once; what went wrong, or nothing."""
-    message, began = messages.test_of(channel, tenant, at), time.monotonic()
+def send_test(access: Access, channel: NotificationChannel, at: datetime) -> str:
+    """Deliver a test message at once; what went wrong, or nothing.
+
+    One that arrives ends what was known of a channel that failed.
+    """
+    message, began = messages.test_of(channel, access.tenant, at), time.monotonic()
     failure, receipt = None, None
     try:
         receipt = _send(channel, message)
@@ -365,8 +384,25 @@ def send_test(channel: NotificationChannel, tenant: Tenant, at: datetime) -> str
         failure = Undelivered(f"{type(error).__name__}: {error}")
     took = timedelta(seconds=time.monotonic() - began)
     outcome = Outcome(at, took, message.title, receipt, failure)
-    write_attempt(channel, outcome, key=uuid.UUID(message.key), transition="test")
-    return _masked(channel, str(failure)) if failure else ""
+    with transaction.atomic():
+        write_attempt(channel, outcome, key=uuid.UUID(message.key), transition="test")
+        audit(access, "channel.tested", channel, delivered=failure is None)
+    if failure:
+        return _said(channel, str(failure))
+    _is_well_again(channel, at)
+    return ""
+
+
+def _is_well_again(channel: NotificationChannel, at: datetime) -> None:
+    """Somebody saw to it: what waits goes now."""
+    failing = ChannelState.objects.filter(pk=channel.pk, failing_since__isnull=False)
+    if failing.update(failing_since=None, failures=0, next_at=None):
+        fallback.mend(channel, at)
+        waiting = Notification.objects.filter(
+            channel=channel, state=Notification.State.WAITING, claim__isnull=False
+        )
+        waiting.exclude(channel__fares__busy_until__gt=at).update(due_at=at)
+        dispatch.hand_over(current_schema())
 
 
 class NothingToResend(Problem):

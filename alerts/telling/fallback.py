@@ -11,7 +11,7 @@ from django.db import transaction
 
 from accounts.timers import wake
 from alerts import bulk
-from alerts.dispatching import dispatch
+from alerts.dispatching import dispatch, substitutes
 from alerts.lifecycle import incidents
 from alerts.models import Alert, ChannelState, Notification, NotificationChannel, Severity
 from sentinel_site.kit.tenancy import current_schema
@@ -25,12 +25,12 @@ def stand_in(
     channel: NotificationChannel,
     state: ChannelState,
     given_up: Sequence[Notification],
-    reason: str,
     at: datetime,
-) -> None:
-    """Send elsewhere what this channel was given and does not take.
+) -> bool:
+    """Send elsewhere what this channel was given and does not take; whether there was something.
 
-    That is what was given up, and after PATIENCE all that waits. Call it in a transaction.
+    That is what was given up, and after PATIENCE all that waits. Call it in a transaction, and
+    `report` after it.
     """
     since = state.failing_since
     is_long = since is not None and at - since >= PATIENCE
@@ -38,27 +38,17 @@ def stand_in(
     if is_long:
         left += Notification.objects.filter(channel=channel, state=Notification.State.WAITING)
     if not left:
-        return
+        return False
     other = other_than(channel)
     if other is not None:
         _copy(left, other, at)
-    if not state.is_broken:
-        ChannelState.objects.filter(pk=channel.pk).update(is_broken=True)
-        _report(channel, reason, at)
+    return True
 
 
 def other_than(channel: NotificationChannel) -> NotificationChannel | None:
     """Who stands in: the channel that was chosen, else the next one by name that works."""
-    chosen = channel.fallback
-    if chosen is not None and chosen.enabled:
-        return chosen
-    working = list(
-        NotificationChannel.objects.filter(enabled=True)
-        .exclude(pk=channel.pk)
-        .exclude(fares__failing_since__isnull=False)
-    )
-    after = [one for one in working if one.name > channel.name]
-    return next(iter(after or working), None)
+    switched_on = NotificationChannel.objects.filter(enabled=True).select_related("fares")
+    return substitutes.instead_of(channel, list(switched_on))
 
 
 def _copy(rows: Sequence[Notification], other: NotificationChannel, at: datetime) -> None:
@@ -93,8 +83,16 @@ def _fingerprint(channel: NotificationChannel) -> str:
     return f"channel:{channel.pk}"
 
 
-def _report(channel: NotificationChannel, reason: str, at: datetime) -> None:
-    """One incident that says so; the broken channel itself is not kept waiting with it."""
+@transaction.atomic
+def report(channel: NotificationChannel, reason: str, at: datetime) -> None:
+    """One incident that says so, the first time; from then on others are told instead.
+
+    In a transaction of its own: it waits for whoever opens alerts, and must hold nothing meanwhile.
+    The broken channel itself is not kept waiting with it.
+    """
+    incidents.one_at_a_time()
+    if not ChannelState.objects.filter(pk=channel.pk, is_broken=False).update(is_broken=True):
+        return
     text = f"The channel “{channel.name}” takes no messages: {reason}"
     found = incidents.Found(
         rule=None,
@@ -120,8 +118,10 @@ def _report(channel: NotificationChannel, reason: str, at: datetime) -> None:
 
 
 @transaction.atomic
-def mend(channel: NotificationChannel, at: datetime) -> None:
-    """It takes messages again: the incident about it is over."""
+def mend(channel: NotificationChannel, at: datetime, text: str = "") -> None:
+    """It takes messages again, or `text` says what else: the incident about it is over."""
+    incidents.one_at_a_time()
+    ChannelState.objects.filter(pk=channel.pk).update(is_broken=False)
     still = Alert.objects.filter(fingerprint=_fingerprint(channel), resolved_at=None)
-    text = f"The channel “{channel.name}” takes messages again."
-    incidents.recover_all([incidents.Recovered(alert, None, text) for alert in still], at)
+    said = text or f"The channel “{channel.name}” takes messages again."
+    incidents.recover_all([incidents.Recovered(alert, None, said) for alert in still], at)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from django.db.models import Case, Count, When
@@ -23,41 +23,63 @@ _AGAIN = {"escalated": Event.Kind.OPENED, "repeated": Event.Kind.OPENED}
 
 
 def message_of(notification: Notification) -> Message:
-    """The transition in words, from the incident's own history as it now is."""
-    incident = notification.incident
+    """The transition in words, from the incident's own history as it now is.
+
+    Of an incident that was merged into another one meanwhile, that one is told.
+    """
+    told = notification.incident
+    incident = told.merged_into or told
     tenant = Tenant.objects.get(schema_name=current_schema())
     alert = _telling(incident)
     kind = kind_of(notification.transition)
-    event = incident.event_set.filter(kind=_AGAIN.get(kind, kind)).order_by("pk").last()
-    first = Notification.objects.filter(incident=incident, channel=notification.channel).order_by(
-        "pk"
-    )[0]
+    event = told.event_set.filter(kind=_AGAIN.get(kind, kind)).order_by("pk").last()
+    first = Notification.objects.filter(incident=told, channel=notification.channel).order_by("pk")[
+        0
+    ]
+    is_resolved = kind == Event.Kind.RESOLVED
+    merged = _merged([incident.pk], notification.channel_id) if is_resolved else {}
     return Message(
         key=str(notification.key),
         transition=notification.transition,
         severity=notification.severity,
         title=incident.title,
         organization=tenant.name,
-        server=alert.host,
-        service=alert.service,
-        subject=alert.subject,
+        server=alert.host if alert else "",
+        service=alert.service if alert else "system",
+        subject=alert.subject if alert else incident.title,
         text=_with_cause(_said(kind, event, incident.title), incident, kind),
-        advice=evidence.first_steps(incident) or alert.advice,
+        advice=evidence.first_steps(incident) or (alert.advice if alert else ""),
         link=tenant_link(tenant, "alerts:incident", incident.pk),
         at=event.at if event else notification.created_at,
-        is_resolved=kind == Event.Kind.RESOLVED,
+        is_resolved=is_resolved,
         thread=str(first.key),
         source=_source(tenant),
         reference=first.reference,
+        incident=incident.pk,
+        merged=merged.get(incident.pk, ()),
     )
 
 
-def _telling(incident: Incident) -> Alert:
-    """The alert by which an incident is told: its cause's, else the first that is open."""
+def _merged(incidents: Iterable[int], channel: int) -> dict[int, tuple[int, ...]]:
+    """Which incidents, told on this channel, turned out to belong to each of these."""
+    found: dict[int, tuple[int, ...]] = {}
+    rows = Incident.objects.filter(
+        merged_into__in=list(incidents), notification__channel=channel
+    ).order_by("pk")
+    for into, pk in rows.values_list("merged_into", "pk").distinct():
+        found[into or 0] = (*found.get(into or 0, ()), pk)
+    return found
+
+
+def _telling(incident: Incident) -> Alert | None:
+    """The alert by which an incident is told: its cause's, else the first that is open.
+
+    None where its server was deleted with all that was known of it.
+    """
     alerts = Alert.objects.filter(incident=incident).select_related("server", "rule")
     cause_first = Case(When(part=Alert.Part.CAUSE, then=0), default=1)
     open_first = Case(When(resolved_at=None, then=0), default=1)
-    return alerts.order_by(cause_first, open_first, "pk")[0]
+    return alerts.order_by(cause_first, open_first, "pk").first()
 
 
 def _with_cause(text: str, incident: Incident, kind: str) -> str:
@@ -87,18 +109,25 @@ def _said(kind: str, event: Event | None, title: str) -> str:
 def digest_of(rows: Sequence[Notification], key: uuid.UUID, at: datetime) -> Message:
     """Many incidents in one message: how many, the worst first, each as it is now."""
     tenant = Tenant.objects.get(schema_name=current_schema())
-    latest = {row.incident_id: row for row in sorted(rows, key=lambda row: row.pk)}
+    latest = {
+        incident.pk: (row, incident)
+        for row in sorted(rows, key=lambda row: row.pk)
+        for incident in [row.incident.merged_into or row.incident]
+    }
+    over = [pk for pk, (_, incident) in latest.items() if incident.resolved_at is not None]
+    merged = _merged(over, rows[0].channel_id) if over else {}
     items = sorted(
         (
             Item(
-                incident=row.incident_id,
+                incident=pk,
                 transition=row.transition,
-                severity=row.incident.severity,
-                title=row.incident.title,
-                link=tenant_link(tenant, "alerts:incident", row.incident_id),
-                is_resolved=row.incident.resolved_at is not None,
+                severity=incident.severity,
+                title=incident.title,
+                link=tenant_link(tenant, "alerts:incident", pk),
+                is_resolved=incident.resolved_at is not None,
+                merged=merged.get(pk, ()),
             )
-            for row in latest.values()
+            for pk, (row, incident) in latest.items()
         ),
         key=lambda item: (item.is_resolved, -Severity(item.severity).rank, item.incident),
     )
@@ -106,9 +135,8 @@ def digest_of(rows: Sequence[Notification], key: uuid.UUID, at: datetime) -> Mes
     counts = Counter(item.severity for item in still)
     worst = next(iter(still), items[0])
     parts = [f"{counts[one.value]} {one.value}" for one in reversed(Severity) if counts[one.value]]
-    over = len(items) - len(still)
     if over:
-        parts.append(f"{over} over")
+        parts.append(f"{len(over)} over")
     return Message(
         key=str(key),
         transition="digest",

@@ -23,7 +23,7 @@ from django.conf import settings
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import NewConnectionError
 
-_LONGEST = 10.0  # seconds for all of it: an answer that comes byte by byte keeps a read waiting
+LONGEST = 10.0  # seconds for all of it: an answer that comes byte by byte keeps a read waiting
 _LOOK_UP = 5.0
 _CONNECT = 4.0  # for each address
 _KEPT = 2_000
@@ -113,12 +113,22 @@ def wrong_with(url: str) -> str:
     return ""
 
 
-def post(url: str, body: bytes, headers: dict[str, str], *, tls_only: bool = False) -> Answer:
-    """POST within 10 s, without following redirects. Raises Refused or Unanswered.
+def post(
+    url: str,
+    body: bytes,
+    headers: dict[str, str],
+    *,
+    tls_only: bool = False,
+    within: float | None = None,
+) -> Answer:
+    """POST `within` so many seconds, else LONGEST, without following redirects.
+
+    Raises Refused or Unanswered.
 
     With `tls_only`, plain http is for networks in OUTGOING_PRIVATE_NETWORKS alone.
     """
-    end = time.monotonic() + _LONGEST
+    within = LONGEST if within is None else within
+    end = time.monotonic() + within
     wrong = wrong_with(url)
     if wrong:
         raise Refused(wrong)
@@ -128,7 +138,7 @@ def post(url: str, body: bytes, headers: dict[str, str], *, tls_only: bool = Fal
     entries = _look_up(host, port)
     for _, address in entries:
         _check(host, str(address[0]), plain=tls_only and parts.scheme == "http")
-    times = urllib3.Timeout(connect=_CONNECT, read=_LONGEST)
+    times = urllib3.Timeout(connect=_CONNECT, read=LONGEST)
     pool: urllib3.HTTPConnectionPool
     if parts.scheme == "https":
         pool = urllib3.HTTPSConnectionPool(host, port, timeout=times, entries=entries, end=end)
@@ -141,10 +151,10 @@ def post(url: str, body: bytes, headers: dict[str, str], *, tls_only: bool = Fal
             answer = _ask(pool, parts, body, {"User-Agent": _AGENT, **headers})
     except urllib3.exceptions.HTTPError as error:
         if time.monotonic() >= end:
-            raise Unanswered(f"No whole answer within {_LONGEST:g} s.") from error
+            raise Unanswered(f"No whole answer within {within:g} s.") from error
         raise Unanswered(f"{type(error).__name__}: {error}") from error
     if time.monotonic() >= end:  # cut off in the middle, which reads like an end
-        raise Unanswered(f"No whole answer within {_LONGEST:g} s.")
+        raise Unanswered(f"No whole answer within {within:g} s.")
     return answer
 
 
@@ -204,7 +214,7 @@ def _look_up(host: str, port: int) -> list[Entry]:
 
     threading.Thread(target=ask, daemon=True).start()
     try:
-        entries = found.result(min(_LOOK_UP, _LONGEST))
+        entries = found.result(min(_LOOK_UP, LONGEST))
     except (OSError, UnicodeError) as error:
         raise Refused(f"{host} cannot be found.") from error
     if not entries:

@@ -31,6 +31,7 @@ class Recorder:
     """A notifier that keeps what it is given by channel, and fails on command."""
 
     name, label = "email", "E-mail"
+    most, storm_pause = None, notifiers.STORM_PAUSE
     fields = (notifiers.Field("to", "To"), notifiers.Field("token", "Token", secret=True))
 
     def __init__(self):
@@ -207,7 +208,10 @@ def test_after_an_hour_another_channel_stands_in_and_people_hear_of_it_once(reco
     while now < NOON + 2 * HOUR:
         delivery.deliver_due(now)
         now = dispatch.next_due(now)
-    assert [m.title for m in recorder.sent.get("b", [])] == ["Thing 0 fails"]
+    assert [m.title for m in recorder.sent.get("b", [])] == [
+        "Thing 0 fails",
+        "Notification channel fails",
+    ]
     (alert,) = Alert.objects.filter(origin=fallback.ORIGIN)
     assert "To a" in alert.incident.event_set.get().text
     assert not Notification.objects.filter(channel=broken, incident=alert.incident).exists()

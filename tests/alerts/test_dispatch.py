@@ -23,6 +23,7 @@ class Recorder:
     """A notifier that keeps what it is given, and fails on command."""
 
     name, label, fields = "email", "E-mail", ()
+    most, storm_pause = None, notifiers.STORM_PAUSE
 
     def __init__(self):
         self.sent, self.failures = [], []

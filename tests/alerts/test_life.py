@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -10,8 +11,8 @@ from django.test.utils import CaptureQueriesContext
 
 from accounts.access import Access
 from accounts.models import AuditEntry, Membership, Role
-from alerts.lifecycle import care, incidents
-from alerts.models import Alert, Event, Incident, Notification
+from alerts.lifecycle import care, external, incidents
+from alerts.models import Alert, Event, Incident, Notification, Severity
 from sentinel_site.kit.tenancy import in_schema
 from tests.alerts.builders import MINUTE, NOON, SECOND, make_rule, make_server
 from tests.alerts.test_breaches import read
@@ -49,20 +50,81 @@ def told():
     ]
 
 
-@pytest.mark.parametrize("half", [20 * SECOND, MINUTE, 4 * MINUTE, 9 * MINUTE])
-def test_a_metric_that_oscillates_for_an_hour_is_told_three_times_and_once_when_calm(breach, half):
-    at, bad = NOON, True
-    while at < NOON + HOUR:
-        at, bad = at + half, not bad
-        breach(90 if bad else 10, at)
-    assert told() == ["opened", "resolved", "flapping"]
-    breach(10, at + SECOND)
-    calm = at + SECOND + incidents.CALM
-    assert incidents.next_change(at + 2 * SECOND) <= calm
-    breach(10, calm)
-    assert told() == ["opened", "resolved", "flapping", "resolved"]
-    assert Incident.objects.get().resolved_at == calm
-    assert Incident.objects.get().event_set.filter(kind=Event.Kind.FLAPPING).count() == 1
+def oscillate(change, up, down, lasts=HOUR):
+    """Let it be bad and fine in turns for so long, with time passing meanwhile; when it ended."""
+    turn, bad, at = NOON, True, NOON
+    while at < NOON + lasts:
+        if at >= turn:
+            change(bad, at)
+            turn, bad = at + (up if bad else down), not bad
+        incidents.settle(at)
+        at += min(MINUTE, turn - at)
+    return at
+
+
+OSCILLATIONS = [
+    (20 * SECOND, 20 * SECOND),
+    (MINUTE, MINUTE),
+    (9 * MINUTE, 9 * MINUTE),
+    (12 * MINUTE, 12 * MINUTE),
+    (16 * MINUTE, 16 * MINUTE),
+    (25 * MINUTE, 20 * MINUTE),
+    (MINUTE, 5 * MINUTE),
+    (MINUTE, 17 * MINUTE),
+    (11 * MINUTE, MINUTE),
+    (MINUTE, 29 * MINUTE),
+]
+
+
+@pytest.mark.parametrize(("up", "down"), OSCILLATIONS)
+def test_what_oscillates_for_an_hour_is_told_three_times_and_once_when_it_is_over(acme, up, down):
+    rule, server = make_rule(), make_server()
+    at = oscillate(lambda bad, at: read(rule, server, 90 if bad else 10, at), up, down)
+    assert told()[:2] == ["opened", "resolved"]
+    assert told()[2:] in (["flapping"], ["reopened"])
+    read(rule, server, 10, at)
+    while (following := incidents.next_change(at)) is not None:
+        at = following
+        incidents.settle(at)
+    assert told()[3:] == ["resolved"]
+    incident = Incident.objects.get()
+    assert incident.resolved_at == at
+    assert (incident.flapping_until, incident.calm_after) == (None, None)
+    assert at <= NOON + HOUR + incidents.LONGEST_CALM + MINUTE
+
+
+def test_a_severity_that_oscillates_for_an_hour_is_not_told_as_worse_than_it_was(acme):
+    rule, server = make_rule(thresholds={"warning": 60, "critical": 95}), make_server()
+    oscillate(lambda bad, at: read(rule, server, 99 if bad else 70, at), 2 * MINUTE, 3 * MINUTE)
+    assert told() == ["opened"], "it was critical at first, as people know"
+    lines = Incident.objects.get().event_set.filter(kind=Event.Kind.RAISED)
+    assert lines.count() > 5, "its history has each"
+
+
+def test_what_gets_worse_and_less_bad_in_turns_is_told_as_worse_once(acme):
+    rule, server = make_rule(thresholds={"warning": 60, "critical": 95}), make_server()
+    oscillate(lambda bad, at: read(rule, server, 70 if bad else 99, at), MINUTE, MINUTE)
+    assert told() == ["opened", "raised"]
+
+
+def test_what_was_told_before_it_came_back_is_told_anew_when_it_gets_worse(acme):
+    """Whoever has the pager now may hear of the worst only."""
+    rule, server = make_rule(thresholds={"warning": 60, "critical": 95}), make_server()
+    for minute, value in ((0, 99), (1, 10), (20, 70), (21, 99)):
+        read(rule, server, value, NOON + minute * MINUTE)
+    assert told() == ["opened", "resolved", "reopened", "raised"]
+
+
+def test_another_tools_alert_that_oscillates_is_told_three_times(acme):
+    signal = external.Signal(
+        origin="alertmanager", names={"alertname": "Down"}, severity=Severity.CRITICAL,
+        resource="switch-7", service="network", subject="port 1", title="Down", text="It is down.",
+    )  # fmt: skip
+    over = replace(signal, severity=None)
+    oscillate(
+        lambda bad, at: external.accept([signal if bad else over], at), 2 * MINUTE, 18 * MINUTE
+    )
+    assert told() == ["opened", "resolved", "reopened"]
 
 
 def test_what_flaps_and_then_stays_is_told_as_no_longer_flapping(breach):
@@ -76,16 +138,27 @@ def test_what_flaps_and_then_stays_is_told_as_no_longer_flapping(breach):
     assert told()[-1] == "resolved"
 
 
-def test_what_comes_back_within_a_quarter_of_an_hour_is_the_same_incident(breach, incident):
+def test_what_comes_back_within_an_hour_is_the_same_incident(breach, incident):
     breach(10, NOON + MINUTE)
-    breach(90, NOON + MINUTE + incidents.REOPEN)
+    breach(90, NOON + MINUTE + incidents.RETURNS)
     alert = Alert.objects.get()
     assert (alert.incident, alert.resolved_at, alert.count) == (incident, None, 2)
 
 
-def test_what_comes_back_later_is_a_new_one(breach):
+def test_what_comes_back_after_a_while_is_opened_again_and_nobody_has_it(breach, incident, access):
+    care.acknowledge(access, incident, NOON)
     breach(10, NOON + MINUTE)
     breach(90, NOON + MINUTE + incidents.REOPEN + SECOND)
+    assert told() == ["opened", "resolved", "reopened"]
+    incident.refresh_from_db()
+    assert incident.acknowledged_at is None
+    breach(90, NOON + 2 * HOUR)
+    assert told() == ["opened", "resolved", "reopened"], "that it stays is nothing new"
+
+
+def test_what_comes_back_later_is_a_new_one(breach):
+    breach(10, NOON + MINUTE)
+    breach(90, NOON + MINUTE + incidents.RETURNS + SECOND)
     assert told() == ["opened", "resolved", "opened"]
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from alerts.lifecycle import incidents
 from alerts.models import Incident, Notification, NotificationChannel
-from alerts.notifiers import Item, Undelivered
+from alerts.notifiers import Item, Undelivered, alerta
 from alerts.notifiers.alerta import Alerta
 from alerts.notifiers.slack import SlackApp
 from alerts.telling import delivery
@@ -81,14 +83,17 @@ ALERTA = {"url": "", "key": "demo-key", "environment": "Production"}
 def test_an_alerta_server_gets_an_alert_and_its_end(loopback, receiver):
     receiver.answer, receiver.body = 201, b'{"status":"ok"}'
     config = {**ALERTA, "url": f"http://127.0.0.1:{receiver.server_port}/api/"}
-    Alerta().send(config, make_message(severity="error"))
-    Alerta().send(config, make_message(transition="resolved:1", is_resolved=True))
-    opened, over = bodies(receiver)
-    assert receiver.paths == ["/api/alert"] * 2
+    Alerta().send(config, make_message(severity="error", incident=7))
+    named_anew = {"title": "RabbitMQ is down", "server": "", "incident": 7, "merged": (5,)}
+    Alerta().send(config, make_message(transition="resolved:1", is_resolved=True, **named_anew))
+    opened, over, merged = bodies(receiver)
+    assert receiver.paths == ["/api/alert"] * 3
+    assert (merged["resource"], merged["severity"]) == ("incident 5", "normal")
     assert receiver.requests[0][0]["Authorization"] == "Key demo-key"
     names = ("environment", "resource", "event")
-    assert [opened[name] for name in names] == ["Production", "nova-1", "Disk <full>"]
+    assert [opened[name] for name in names] == ["Production", "incident 7", "SentinellaIncident"]
     assert [opened[name] for name in names] == [over[name] for name in names]
+    assert opened["value"] == "Disk <full> on nova-1"
     assert (opened["severity"], over["severity"]) == ("major", "normal")
     assert opened["createTime"] == "2026-03-01T12:00:00.000Z"
     assert opened["attributes"]["link"].endswith("/incidents/1/")
@@ -101,7 +106,21 @@ def test_of_a_digest_alerta_gets_each_incident(loopback, receiver):
         for number in (1, 2)
     )
     Alerta().send(config, make_message(server="", items=items))
-    assert [body["severity"] for body in bodies(receiver)] == ["warning", "normal"]
+    found = [(body["resource"], body["severity"]) for body in bodies(receiver)]
+    assert found == [("incident 1", "warning"), ("incident 2", "normal")]
+
+
+def test_an_alerta_that_is_slow_is_left_before_the_lease_ends(loopback, receiver, monkeypatch):
+    config = {**ALERTA, "url": f"http://127.0.0.1:{receiver.server_port}/api"}
+    items = tuple(
+        Item(number, "opened:1", "warning", f"Disk {number}", "http://x/", is_resolved=False)
+        for number in range(3)
+    )
+    passed = itertools.count(step=6)
+    monkeypatch.setattr(alerta, "time", SimpleNamespace(monotonic=lambda: next(passed)))
+    with pytest.raises(Undelivered, match="within 10 s"):
+        Alerta().send(config, make_message(server="", items=items))
+    assert len(receiver.requests) == 1
 
 
 def test_an_alerta_channel_says_what_it_lacks():

@@ -262,7 +262,7 @@ def drip(beginning: bytes):
     [b"", b"HTTP/1.1 200 OK\r\nX-Long: ", b"HTTP/1.1 200 OK\r\nContent-Length: 1999\r\n\r\n"],
 )
 def test_an_answer_that_comes_byte_by_byte_is_cut_off(loopback, monkeypatch, beginning):
-    monkeypatch.setattr(outbound, "_LONGEST", 0.4)
+    monkeypatch.setattr(outbound, "LONGEST", 0.4)
     with server(drip(beginning)) as url:
         with pytest.raises(Undelivered, match=r"0\.4 s") as failure:
             send(url)
@@ -270,7 +270,7 @@ def test_an_answer_that_comes_byte_by_byte_is_cut_off(loopback, monkeypatch, beg
 
 
 def test_one_that_says_nothing_is_cut_off(loopback, monkeypatch):
-    monkeypatch.setattr(outbound, "_LONGEST", 0.4)
+    monkeypatch.setattr(outbound, "LONGEST", 0.4)
     with (
         server(lambda _, over: over.wait()) as url,
         pytest.raises(Undelivered, match=r"0\.4 s|timed out"),
@@ -300,7 +300,7 @@ def test_of_an_endless_answer_the_beginning_is_read(loopback):
         with pytest.raises(Undelivered, match="answered 400: endless") as failure:
             send(url)
         assert len(str(failure.value)) < 300
-        assert time.monotonic() - began < outbound._LONGEST, "it did not have to be cut off"
+        assert time.monotonic() - began < outbound.LONGEST, "it did not have to be cut off"
 
 
 def test_what_is_no_http_is_tried_again(loopback):

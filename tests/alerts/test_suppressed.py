@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from alerts.dispatching import dispatch
-from alerts.lifecycle import external
+from alerts.lifecycle import external, muting
 from alerts.lifecycle.external import Signal
 from alerts.models import Alert, Notification, Severity
 from clouds import servers, suppression
@@ -40,7 +40,7 @@ def test_what_recovers_meanwhile_is_never_told(muted):
     rule = make_rule()
     read(rule, server, 90, NOON + MINUTE)
     read(rule, server, 10, NOON + 2 * MINUTE)
-    dispatch.tell_what_was_muted(NOON + 11 * MINUTE)
+    muting.tell_what_was_muted(NOON + 11 * MINUTE)
     assert not Notification.objects.exists()
     assert Alert.objects.get().suppressed == kind
 
@@ -48,11 +48,11 @@ def test_what_recovers_meanwhile_is_never_told(muted):
 def test_what_still_holds_when_it_is_over_is_told_once(muted):
     server, _ = muted
     read(make_rule(), server, 90, NOON + MINUTE)
-    dispatch.tell_what_was_muted(NOON + 9 * MINUTE)
+    muting.tell_what_was_muted(NOON + 9 * MINUTE)
     assert not Notification.objects.exists()
     suppression.expire(NOON + 10 * MINUTE)
-    dispatch.tell_what_was_muted(NOON + 10 * MINUTE)
-    dispatch.tell_what_was_muted(NOON + 11 * MINUTE)
+    muting.tell_what_was_muted(NOON + 10 * MINUTE)
+    muting.tell_what_was_muted(NOON + 11 * MINUTE)
     assert Notification.objects.get().transition.startswith("opened")
     assert Alert.objects.get().suppressed == ""
 
@@ -110,7 +110,7 @@ def test_whatever_is_suppressed_is_told_at_its_end_and_recoveries_go_to_whoever_
     assert [title for title, _ in told] == ["known", "known"]
     assert told[1][1].startswith("resolved")
     suppression.expire(NOON + 10 * MINUTE)
-    dispatch.tell_what_was_muted(NOON + 10 * MINUTE)
+    muting.tell_what_was_muted(NOON + 10 * MINUTE)
     assert [title for title, _ in told.all()] == ["known", "known", "stays"]
     read(stays, server, 10, NOON + 11 * MINUTE)
     read(goes, server, 10, NOON + 11 * MINUTE)
@@ -126,8 +126,8 @@ def test_what_is_on_no_server_is_muted_with_everything_and_told_at_the_end(acme)
     external.accept([alone], NOON + MINUTE)
     assert Alert.objects.get().suppressed == "maintenance"
     assert not Notification.objects.exists()
-    dispatch.tell_what_was_muted(NOON + 2 * MINUTE)
+    muting.tell_what_was_muted(NOON + 2 * MINUTE)
     assert not Notification.objects.exists()
     suppression.expire(NOON + 10 * MINUTE)
-    dispatch.tell_what_was_muted(NOON + 10 * MINUTE)
+    muting.tell_what_was_muted(NOON + 10 * MINUTE)
     assert Notification.objects.count() == 1
