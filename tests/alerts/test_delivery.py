@@ -231,7 +231,10 @@ def test_what_was_given_up_at_once_goes_to_the_channel_that_was_chosen(recorder)
     open_incidents(1, NOON)
     delivery.deliver_due(NOON)
     delivery.deliver_due(NOON)
-    assert [m.title for m in recorder.sent["z"]] == ["Thing 0 fails"]
+    assert [m.title for m in recorder.sent["z"]] == [
+        "Thing 0 fails",
+        "Notification channel fails",
+    ]
     assert "b" not in recorder.sent
 
 

@@ -210,8 +210,7 @@ def test_a_channel_deleted_while_its_message_is_sent_disturbs_no_other(
     breach, recorder, monkeypatch
 ):
     NotificationChannel.objects.create(name="Second", kind="email", config={"to": "b@example.org"})
-    breach(10, NOON + MINUTE)
-    breach(90, NOON + 2 * MINUTE)
+    read(make_rule("Other"), make_server("nova-2"), 90, NOON + MINUTE)
     send = recorder.send
 
     def delete_then_send(config, message):

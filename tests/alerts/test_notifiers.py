@@ -8,12 +8,15 @@ from types import SimpleNamespace
 
 import pytest
 
+from accounts.access import Access
+from accounts.models import Role
 from alerts.lifecycle import incidents
-from alerts.models import Incident, Notification, NotificationChannel
+from alerts.models import Attempt, Incident, Notification, NotificationChannel
 from alerts.notifiers import Item, Undelivered, alerta
 from alerts.notifiers.alerta import Alerta
 from alerts.notifiers.slack import SlackApp
 from alerts.telling import delivery
+from sentinel_site.kit.tenancy import in_schema
 from tests.alerts.builders import NOON, SECOND, make_message
 from tests.alerts.test_delivery import open_incidents
 
@@ -126,3 +129,43 @@ def test_an_alerta_that_is_slow_is_left_before_the_lease_ends(loopback, receiver
 def test_an_alerta_channel_says_what_it_lacks():
     assert len(Alerta().errors({"url": "alerta", "key": "", "environment": ""})) == 3
     assert "demo-key" not in str(Alerta().public(ALERTA))
+
+
+def test_a_secret_that_would_be_cut_in_two_is_not_shown(acme, alice, loopback, receiver):
+    access = Access(acme, Role.OWNER, alice)
+    hook = NotificationChannel.objects.create(name="S", kind="slack", config={"url": receiver.url})
+    receiver.answer = 500
+    receiver.body = b"x" * 190 + b" no /services/T/B/secret here"
+    said = delivery.send_test(access, hook, NOON)
+    assert "/services" not in said
+    assert "no … here" in said
+    assert Attempt.objects.get().answer == said
+
+
+@pytest.mark.parametrize(
+    ("url", "asks"),
+    [
+        ("https://alerta.example.org/v2", False),
+        ("https://elsewhere.example.org/api", True),
+        ("http://alerta.example.org/api", True),
+    ],
+)
+def test_a_key_is_asked_for_again_when_it_would_go_to_another_host(acme, client, alice, url, asks):
+    found = NotificationChannel.objects.create(
+        name="Alerta", kind="alerta", config={**ALERTA, "url": "https://alerta.example.org/api"}
+    )
+    client.force_login(alice)
+    form = {
+        "name": "Alerta", "enabled": "on", "least_severity": "warning", "most_a_minute": "60",
+        "config_url": url, "config_key": "", "config_environment": "Production",
+    }  # fmt: skip
+    page = client.post(f"/o/acme/channels/{found.pk}/", form)
+    assert ("another host" in page.content.decode()) is asks
+    given = json.dumps({"config": {"url": url, "environment": "Production"}})
+    answer = client.patch(
+        f"/o/acme/api/v1/channels/{found.pk}/", given, content_type="application/json"
+    )
+    assert answer.status_code == (422 if asks else 200)
+    with in_schema(acme.schema_name):
+        found.refresh_from_db()
+    assert (found.config["url"] == url) is not asks
