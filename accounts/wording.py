@@ -11,6 +11,7 @@ VERBS: Mapping[str, str] = {
     "channel.added": "Added a notification channel",
     "channel.changed": "Changed a notification channel",
     "channel.deleted": "Deleted a notification channel",
+    "channel.left": "Stopped the mail of a notification channel by its link",
     "channel.tested": "Sent a test to a notification channel",
     "checkin.added": "Added an expected check-in",
     "checkin.changed": "Changed an expected check-in",

@@ -4,6 +4,7 @@ from django.urls import path, re_path
 
 from alerts.api import alerta, alertmanager
 from alerts.jobs import ping
+from alerts.pages import unsubscribe_pages
 
 urlpatterns = [
     re_path(r"^ping/(?P<tenant>[0-9]{1,9})-(?P<secret>[\w-]{1,40})$", ping.ping, name="ping"),
@@ -12,6 +13,7 @@ urlpatterns = [
         ping.ping,
         name="ping-said",
     ),
+    path("unsubscribe/<str:token>/", unsubscribe_pages.unsubscribe, name="unsubscribe"),
     path("alerta/config", alerta.ConfigView.as_view(), name="alerta-config"),
     path("alerta/management/status", alerta.StatusView.as_view(), name="alerta-status"),
     path("alerta/userinfo", alerta.UserInfoView.as_view(), name="alerta-userinfo"),

@@ -18,6 +18,7 @@ from alerts.models import Alert, Event, Incident, Rule, Severity
 from alerts.push import live
 from alerts.values.wording import span
 from clouds import servers, suppression
+from clouds.models import Suppression
 from clouds.suppression import NO_SERVER
 from sentinel_site.kit.problems import Problem
 from sentinel_site.kit.tenancy import connection, current_schema
@@ -238,7 +239,7 @@ def _open(founds: Sequence[Found], at: datetime) -> dict[str, Outcome]:
     }
 
 
-def _suppressed(found: Found, muted: Mapping[int, suppression.Suppression]) -> str:
+def _suppressed(found: Found, muted: Mapping[int, Suppression]) -> str:
     """Why nobody is told of it; empty: people are."""
     holds = muted.get(found.server or NO_SERVER)
     return str(holds.kind) if holds else ""
@@ -312,7 +313,8 @@ def _reopen(again: Sequence[tuple[Alert, Found]], at: datetime) -> None:
             _turn(incident, at)
         elif not was_open:
             pause = _begin_to_flap(incident, alert, at)
-            end = f"You are told of its end when it has been fine for {span(incident.calm_after)}."
+            calm = span(incident.calm_after or CALM)
+            end = f"You are told of its end when it has been fine for {calm}."
             if pause > REOPEN:  # whoever had it thinks that it is over
                 incident.acknowledged_at = incident.taken_by = None
                 text = f"It is back after {span(pause)}. {end} {found.text}"

@@ -8,7 +8,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from alerts.notifiers.alerta import Alerta
-from alerts.notifiers.base import STORM_PAUSE, Field, Item, Message, Notifier, Receipt, Undelivered
+from alerts.notifiers.base import (
+    STORM_PAUSE,
+    Field,
+    Item,
+    Message,
+    Notifier,
+    Picture,
+    Receipt,
+    Undelivered,
+)
 from alerts.notifiers.canary import Canary
 from alerts.notifiers.email import Email
 from alerts.notifiers.slack import Slack, SlackApp
@@ -41,6 +50,12 @@ def most(kind: str) -> int | None:
     """Incidents that go in one message of a storm to a channel of this kind; None: all."""
     notifier = carrying(kind)
     return notifier.most if notifier else None
+
+
+def shows_pictures(kind: str) -> bool:
+    """Whether a channel of this kind shows the picture of a message."""
+    notifier = carrying(kind)
+    return notifier is not None and notifier.shows_pictures
 
 
 def storm_pause(kind: str) -> timedelta:
@@ -102,6 +117,7 @@ __all__ = [
     "Item",
     "Message",
     "Notifier",
+    "Picture",
     "Receipt",
     "Undelivered",
     "by_name",
@@ -110,5 +126,6 @@ __all__ = [
     "made",
     "masked",
     "most",
+    "shows_pictures",
     "storm_pause",
 ]

@@ -39,8 +39,9 @@ class Alerta:
         Field("key", "API key", "With the scope write:alerts.", secret=True, sent_to="url"),
         Field("environment", "Environment", "As Production; one that the server allows."),
     )
-    most = 20  # each is a request of its own
+    most: int | None = 20  # each is a request of its own
     storm_pause = timedelta(seconds=1)  # nobody reads them one by one
+    shows_pictures = False
 
     def errors(self, config: dict[str, Any]) -> list[str]:
         found = [outbound.wrong_with(str(config.get("url", "")))]

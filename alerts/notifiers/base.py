@@ -15,6 +15,16 @@ STORM_PAUSE = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
+class Picture:
+    """A PNG, how wide and high it is shown, and in words what it shows."""
+
+    png: bytes
+    width: int
+    height: int
+    text: str
+
+
+@dataclass(frozen=True)
 class Item:
     """One incident of those that a digest tells of, as it is now."""
 
@@ -56,6 +66,10 @@ class Message:
     incident: int | None = None
     #: Of one that is over: incidents that turned out to belong to it, and were told here.
     merged: tuple[int, ...] = ()
+    #: Where whoever gets mail of this channel can stop it.
+    leave: str = ""
+    #: What its alert is about, drawn; for kinds of channels that show pictures.
+    picture: Picture | None = None
 
     @property
     def heading(self) -> str:
@@ -125,6 +139,8 @@ class Notifier(Protocol):
     most: int | None
     #: From one message of a storm to the next.
     storm_pause: timedelta
+    #: Whether it shows the picture of a message, which is drawn for it then.
+    shows_pictures: bool
 
     def errors(self, config: dict[str, Any]) -> list[str]:
         """What is wrong with this configuration, in words; empty when it's fine."""

@@ -16,8 +16,9 @@ class Canary:
     name = "canary"
     label = "Canary"
     fields: tuple[Field, ...] = ()
-    most = None
+    most: int | None = None
     storm_pause = STORM_PAUSE
+    shows_pictures = False
 
     def errors(self, config: dict[str, Any]) -> list[str]:
         return []

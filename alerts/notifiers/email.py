@@ -7,13 +7,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from anymail.exceptions import AnymailError
+from anymail.message import attach_inline_image
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.mail import EmailMultiAlternatives
 from django.core.validators import validate_email
 from django.template.loader import render_to_string
 
-from alerts.notifiers.base import STORM_PAUSE, Field, Message, Undelivered
+from alerts.notifiers.base import STORM_PAUSE, Field, Message, Receipt, Undelivered
 
 NAMED = 20  # incidents of a digest that are named
 _COLORS = {"critical": "#d63939", "error": "#e8590c", "warning": "#b87503", "info": "#2f7fc9"}
@@ -26,11 +27,12 @@ class Email:
     name = "email"
     label = "E-mail"
     fields: tuple[Field, ...] = (Field("to", "Addresses", "Separate several with commas."),)
-    most = None
+    most: int | None = None
     storm_pause = STORM_PAUSE
+    shows_pictures = True
 
     def errors(self, config: dict[str, Any]) -> list[str]:
-        addresses = _addresses(config)
+        addresses = addresses_of(config)
         if not addresses:
             return ["Give at least one e-mail address."]
         return [error for address in addresses if (error := _error(address))]
@@ -38,25 +40,27 @@ class Email:
     def public(self, config: dict[str, Any]) -> dict[str, Any]:
         return {"to": config.get("to", "")}
 
-    def send(self, config: dict[str, Any], message: Message) -> None:
+    def send(self, config: dict[str, Any], message: Message) -> Receipt:
         host = urlsplit(settings.PUBLIC_URL).hostname or "localhost"
+        addresses = addresses_of(config)
+        subject = message.reference or _subject(message)
+        mail = EmailMultiAlternatives(
+            subject=f"Re: {subject}" if message.key != message.thread else subject,
+            to=addresses,
+            headers=_headers(message, host, is_for_one=len(addresses) == 1),
+        )
+        shown = ""
+        if message.picture is not None:
+            mail.mixed_subtype = "related"
+            shown = attach_inline_image(mail, message.picture.png, "chart.png", "png", host)
         context = {
             "message": message,
             "color": _RESOLVED if message.is_resolved else _COLORS[message.severity],
             "items": message.items[:NAMED],
             "more": max(0, len(message.items) - NAMED),
+            "shown": shown,
         }
-        mail = EmailMultiAlternatives(
-            subject=_subject(message),
-            body=render_to_string("alerts/mail/notification.txt", context),
-            to=_addresses(config),
-            headers={
-                "Message-ID": f"<{message.key}@{host}>",
-                "References": f"<{message.thread}@{host}>",
-                "X-Idempotency-Key": message.key,
-                "Auto-Submitted": "auto-generated",
-            },
-        )
+        mail.body = render_to_string("alerts/mail/notification.txt", context)
         mail.attach_alternative(
             render_to_string("alerts/mail/notification.html", context), "text/html"
         )
@@ -67,13 +71,42 @@ class Email:
             raise Undelivered(f"Refused: {error.recipients}", for_good=refused) from error
         except (OSError, smtplib.SMTPException, AnymailError) as error:
             raise Undelivered(f"{type(error).__name__}: {error}") from error
+        return Receipt(reference=subject if message.incident is not None else "")
+
+
+def _headers(message: Message, host: str, is_for_one: bool) -> dict[str, str]:
+    """What mailboxes know the mail by: its thread, its haste, and how to stop it.
+
+    Stopping with one click (RFC 8058) is for mail to one address: of several nobody knows whose.
+    """
+    found = {
+        "Message-ID": f"<{message.key}@{host}>",
+        "References": f"<{message.thread}@{host}>",
+        "X-Idempotency-Key": message.key,
+        "Auto-Submitted": "auto-generated",
+    }
+    if message.severity == "critical" and not message.is_resolved:
+        found["Importance"] = "high"
+    if message.leave:
+        found["List-Unsubscribe"] = f"<{message.leave}>"
+        if is_for_one:
+            found["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
+    return found
 
 
 def _subject(message: Message) -> str:
-    return " ".join(f"[{message.state}] {message.heading}".split())[:200]
+    """The same for all that is told of an incident, so that mailboxes keep it together.
+
+    What state it is in begins the text, which they show beside it.
+    """
+    if message.incident is None:
+        return " ".join(f"[{message.state}] {message.heading}".split())[:200]
+    number = f" (incident {message.incident})"
+    return " ".join(message.heading.split())[: 200 - len(number)] + number
 
 
-def _addresses(config: dict[str, Any]) -> list[str]:
+def addresses_of(config: dict[str, Any]) -> list[str]:
+    """To whom a channel of this configuration writes."""
     return [part.strip() for part in str(config.get("to", "")).split(",") if part.strip()]
 
 

@@ -26,8 +26,9 @@ class Slack:
     fields: tuple[Field, ...] = (
         Field("url", "Webhook URL", "From Slack: Apps, Incoming Webhooks.", secret=True),
     )
-    most = None
+    most: int | None = None
     storm_pause = STORM_PAUSE
+    shows_pictures = False
 
     def errors(self, config: dict[str, Any]) -> list[str]:
         wrong = outbound.wrong_with(str(config.get("url", "")))
@@ -58,8 +59,9 @@ class SlackApp:
         Field("token", "Bot token", "Of an app with the scope chat:write.", secret=True),
         Field("channel", "Channel", "Its id, as C0123456789. Invite the app to it."),
     )
-    most = None
+    most: int | None = None
     storm_pause = STORM_PAUSE
+    shows_pictures = False
 
     def errors(self, config: dict[str, Any]) -> list[str]:
         found = []

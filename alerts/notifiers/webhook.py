@@ -46,8 +46,9 @@ class Webhook:
             make=new_secret,
         ),
     )
-    most = 1000
+    most: int | None = 1000
     storm_pause = STORM_PAUSE
+    shows_pictures = False
 
     def errors(self, config: dict[str, Any]) -> list[str]:
         found = [outbound.wrong_with(str(config.get("url", "")))]

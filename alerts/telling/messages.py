@@ -11,9 +11,11 @@ from django.db.models import Case, Count, When
 
 from accounts import queries as accounts
 from accounts.models import Tenant
+from alerts import notifiers
 from alerts.lifecycle import evidence
 from alerts.models import Alert, Event, Incident, Notification, NotificationChannel, Severity
 from alerts.notifiers import Item, Message
+from alerts.telling import charts, unsubscribing
 from sentinel_site.kit.tenancy import current_schema, tenant_link
 
 #: A digest's worst, which are named; the others are counted.
@@ -57,6 +59,10 @@ def message_of(notification: Notification) -> Message:
         reference=first.reference,
         incident=incident.pk,
         merged=merged.get(incident.pk, ()),
+        leave=unsubscribing.link(tenant, notification.channel_id),
+        picture=charts.of(tenant.pk, alert, notification.created_at)
+        if alert and notifiers.shows_pictures(notification.channel.kind)
+        else None,
     )
 
 
@@ -154,6 +160,7 @@ def digest_of(rows: Sequence[Notification], key: uuid.UUID, at: datetime) -> Mes
         thread=str(key),
         source=_source(tenant),
         items=tuple(items[:NAMED]),
+        leave=unsubscribing.link(tenant, rows[0].channel_id),
     )
 
 
@@ -176,6 +183,7 @@ def test_of(channel: NotificationChannel, tenant: Tenant, at: datetime) -> Messa
         is_resolved=False,
         thread=key,
         source=_source(tenant),
+        leave=unsubscribing.link(tenant, channel.pk),
     )
 
 

@@ -206,7 +206,8 @@ def test_a_cascade_is_one_mail_and_one_slack_message_until_it_is_over(world, mon
     begin, end = mail.outbox
     assert "RabbitMQ" in begin.body
     assert "systemctl status rabbitmq-server" in begin.body
-    assert end.subject.startswith("[Resolved]")
+    assert end.body.startswith("Resolved: ")
+    assert end.subject == f"Re: {begin.subject}", "mailboxes keep them together"
     assert len(posted) == 2
     assert "RabbitMQ" in json.dumps(posted[0])
 

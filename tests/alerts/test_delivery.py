@@ -31,7 +31,7 @@ class Recorder:
     """A notifier that keeps what it is given by channel, and fails on command."""
 
     name, label = "email", "E-mail"
-    most, storm_pause = None, notifiers.STORM_PAUSE
+    most, storm_pause, shows_pictures = None, notifiers.STORM_PAUSE, False
     fields = (notifiers.Field("to", "To"), notifiers.Field("token", "Token", secret=True))
 
     def __init__(self):

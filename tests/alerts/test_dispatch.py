@@ -23,7 +23,7 @@ class Recorder:
     """A notifier that keeps what it is given, and fails on command."""
 
     name, label, fields = "email", "E-mail", ()
-    most, storm_pause = None, notifiers.STORM_PAUSE
+    most, storm_pause, shows_pictures = None, notifiers.STORM_PAUSE, False
 
     def __init__(self):
         self.sent, self.failures = [], []
@@ -179,7 +179,9 @@ def test_mail_names_what_is_wrong_and_can_be_recognized_when_it_comes_twice(brea
     delivery.deliver_due(NOON)
     (message,) = mail.outbox
     row = Notification.objects.get()
-    assert message.subject == "[Warning] Busy on nova-1"
+    number = Incident.objects.get().pk
+    assert message.subject == f"Busy on nova-1 (incident {number})"
+    assert message.body.startswith("Warning: It is <90>")
     assert message.to == ["alice@acme.example"]
     assert str(row.key) in message.extra_headers["Message-ID"]
     assert message.extra_headers["X-Idempotency-Key"] == str(row.key)
@@ -192,7 +194,7 @@ def test_mail_names_what_is_wrong_and_can_be_recognized_when_it_comes_twice(brea
 def test_names_from_a_host_cannot_inject_mail_headers(acme):
     read(make_rule(), make_server("evil\nBcc: all@example.org"), 90, NOON)
     delivery.deliver_due(NOON)
-    assert mail.outbox[0].subject == "[Warning] Busy on evil Bcc: all@example.org"
+    assert mail.outbox[0].subject.startswith("Busy on evil Bcc: all@example.org (incident ")
 
 
 def test_a_failure_that_nobody_foresaw_is_kept_and_tried_again(breach, recorder):

@@ -37,6 +37,16 @@ class Mailbox:
     def to(self, address: str, words: str = "") -> list[EmailMessage]:
         return [m for m in self.mails if address in str(m["To"]) and words in str(m["Subject"])]
 
+    def told(self, address: str, words: str = "") -> list[str]:
+        """What they say, as Slack has it: `Resolved: CPU burns on burner-1`."""
+        found = []
+        for mail in self.to(address, words):
+            text = mail.get_body(("plain",))
+            state = text.get_content().partition(":")[0] if text else ""
+            heading = str(mail["Subject"]).removeprefix("Re: ").partition(" (incident")[0]
+            found.append(f"{state}: {heading}")
+        return found
+
     @contextmanager
     def open(self) -> Iterator[Mailbox]:
         self._controller.start()

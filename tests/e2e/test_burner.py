@@ -107,9 +107,9 @@ def test_a_process_that_burns_this_machines_cpu_is_one_alert_until_it_ends(
     until(
         lambda: len(mailbox.to(my_cloud.email, subject)) == 2, DELIVERY, "one mail that it is over"
     )
-    assert [str(m["Subject"]) for m in mailbox.to(my_cloud.email, subject)] == [
-        f"[Error] {subject}",
-        f"[Resolved] {subject}",
+    assert mailbox.told(my_cloud.email, subject) == [
+        f"Error: {subject}",
+        f"Resolved: {subject}",
     ]
     until(lambda: len(slack.got("my-cloud", subject)) == 2, DELIVERY, "one message that it is over")
     assert [hook.text for hook in slack.got("my-cloud", subject)] == [

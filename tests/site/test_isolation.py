@@ -102,6 +102,7 @@ PUBLIC = {
     "api/schema/": "",
     "api/docs/": "",
     "ping/": "whose check-in the secret in the path is",
+    "unsubscribe/": "whose mail the token in the path was sent with",
     "api/v1/reports": "by key",
     "api/v1/enrol": "by token",
     "api/v1/servers/self": "by the key of that very server",
