@@ -3,6 +3,7 @@ from rest_framework.routers import SimpleRouter
 
 from alerts.api.checkins import CheckInViewSet
 from alerts.api.deliveries import DeliveryViewSet, NotificationViewSet
+from alerts.api.notices import NoticesView
 from alerts.api.removal import RemovalView
 from alerts.api.routes import RouteViewSet
 from alerts.api.uptime import GroupUptimeView, ServerUptimeView, UptimeReportView
@@ -22,5 +23,6 @@ urlpatterns = [
     path("servers/<int:pk>/remove/", RemovalView.as_view(), name="api-server-remove"),
     path("servers/<int:pk>/uptime/", ServerUptimeView.as_view(), name="api-server-uptime"),
     path("cloud-groups/<int:pk>/uptime/", GroupUptimeView.as_view(), name="api-group-uptime"),
+    path("notices/", NoticesView.as_view(), name="api-notices"),
     path("uptime/", UptimeReportView.as_view(), name="api-uptime"),
 ]

@@ -12,6 +12,7 @@ from alerts.models.channels import (
 )
 from alerts.models.checkins import CheckIn
 from alerts.models.incidents import Alert, Event, Incident, Received
+from alerts.models.notices import Reader
 from alerts.models.routes import Escalation, Route, RouteStep
 from alerts.models.rules import (
     LONGEST_HISTORY,
@@ -40,6 +41,7 @@ __all__ = [
     "Notification",
     "NotificationChannel",
     "Pending",
+    "Reader",
     "Received",
     "Remembered",
     "Route",

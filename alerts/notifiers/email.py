@@ -21,6 +21,12 @@ _COLORS = {"critical": "#d63939", "error": "#e8590c", "warning": "#b87503", "inf
 _RESOLVED = "#2b8a3e"
 
 
+class _Mail(EmailMultiAlternatives):
+    """What is attached belongs to the text: it is shown in it, and not as a file below it."""
+
+    mixed_subtype = "related"
+
+
 class Email:
     """To one address or several. Retries carry the same Message-ID, so mailboxes keep one."""
 
@@ -44,14 +50,13 @@ class Email:
         host = urlsplit(settings.PUBLIC_URL).hostname or "localhost"
         addresses = addresses_of(config)
         subject = message.reference or _subject(message)
-        mail = EmailMultiAlternatives(
+        mail = _Mail(
             subject=f"Re: {subject}" if message.key != message.thread else subject,
             to=addresses,
             headers=_headers(message, host, is_for_one=len(addresses) == 1),
         )
         shown = ""
         if message.picture is not None:
-            mail.mixed_subtype = "related"
             shown = attach_inline_image(mail, message.picture.png, "chart.png", "png", host)
         context = {
             "message": message,

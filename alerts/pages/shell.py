@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject
 
 from accounts import queries as accounts
+from alerts.lifecycle import notices
 from alerts.models import Incident, Severity
 from alerts.pages import queries
 from sentinel_site.kit.tenancy import public_path, tenant_path
@@ -35,6 +36,7 @@ def _around(user: Any) -> dict[str, Any]:
         ],
         "groups": queries.groups_with_state(),
         "open": counted,
+        "unread": notices.unread(user.pk),
         "muted": queries.muted(),
         "theme_url": public_path("theme"),
     }

@@ -30,8 +30,6 @@ from sentinel_site.kit.problems import NotFound
 @require_GET
 @permit(Role.VIEWER)
 def incident_list(request: TenantRequest) -> HttpResponse:
-    if request.GET.get("fragment") == "bell":
-        return render(request, "alerts/_bell.html", {"incidents": queries.incidents(limit=8)})
     state = "closed" if request.GET.get("state") == "closed" else "open"
     severity = request.GET.get("severity", "")
     before = request.GET.get("before", "")

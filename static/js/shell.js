@@ -117,6 +117,10 @@ document.addEventListener("keydown", (event) => {
     const row = document.activeElement?.closest(".inc");
     (row?.querySelector("[hx-post$='/acknowledge/']") ?? document.querySelector("[data-key-acknowledge]"))?.click();
   }
+  if (event.key === "b") {
+    event.preventDefault();
+    ring();
+  }
   if (event.key === "?") document.getElementById("keys")?.showModal();
 });
 
@@ -130,6 +134,38 @@ function step(by) {
 function typing(element) {
   return element instanceof Element && element.closest("input, textarea, select, [contenteditable]") !== null;
 }
+
+/* -- the bell: what was shown when it closes, or the page is left, has been read -- */
+
+const bell = document.querySelector("details[data-bell]");
+let shownTo = 0;
+
+function ring() {
+  if (!bell) return;
+  bell.open = !bell.open;
+  (bell.open ? bell.querySelector("#bell a") : null)?.focus();
+  if (!bell.open) bell.querySelector("summary").focus();
+}
+
+function read() {
+  const upto = Number(bell.querySelector("[data-newest]")?.dataset.newest || 0);
+  if (upto <= shownTo) return;
+  shownTo = upto;
+  const said = new FormData();
+  said.set("upto", upto);
+  said.set("csrfmiddlewaretoken", JSON.parse(document.body.getAttribute("hx-headers"))["X-CSRFToken"]);
+  navigator.sendBeacon(bell.dataset.bell, said);
+  const count = document.getElementById("count-bell");
+  if (count) count.hidden = true;
+  for (const notice of bell.querySelectorAll(".unread")) notice.classList.remove("unread");
+}
+
+bell?.addEventListener("toggle", () => {
+  if (!bell.open) read();
+});
+window.addEventListener("pagehide", () => {
+  if (bell?.open) read();
+});
 
 /* -- an open critical incident that nobody has: "(1)" before the title, the light of the mark turns -- */
 

@@ -26,6 +26,7 @@ GROUND = "getComputedStyle(document.body).backgroundColor"
 NOT_PAGES = [
     r"^o/charts/",  # JSON for charts
     r"^o/knocks/$",  # a part of the page of keys
+    r"^o/notices/(read/)?$",  # what the bell of every page holds
     r"/(acknowledge|resolve|delete|test|invite|role|remove|withdraw|issue|revoke)/$",
     r"/(assign|comment|release|shelve|unshelve|pause|resend|end)/$",
     r"^o/rules/(preview|file/download)/$",

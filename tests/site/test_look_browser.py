@@ -81,7 +81,7 @@ class Site:
             route.fulfill(path=path, content_type=_kind(path))
         elif url.path.startswith("/chart/"):
             route.fulfill(json=_chart(url.path, parse_qs(url.query)))
-        elif "fragment=bell" in url.query:
+        elif url.path.endswith("/notices/"):
             route.fulfill(body=draw("bell"), content_type="text/html")
         elif "fragment=palette" in url.query:
             route.fulfill(body=draw("palette"), content_type="text/html")

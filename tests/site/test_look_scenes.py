@@ -123,6 +123,22 @@ CLOSED = make_incident(
     300, "CPU above 90 % on cmp-13", "warning", resolved_at=NOW - 60 * MINUTE, server=FINE[0]
 )
 INCIDENTS = [RABBIT, FULL, SILENT]
+NOTICES = [
+    {
+        "id": 40 - place,
+        "kind": kind,
+        "at": NOW - timedelta(minutes=3 * place + 1),
+        "incident": one.pk,
+        "title": one.title,
+        "severity": one.severity,
+        "text": "It is past its limit on ctl1 since 11:59 UTC.",
+        "by": "Bob" if kind == "acknowledged" else "",
+        "is_unread": place < 2,
+    }
+    for place, (kind, one) in enumerate(
+        [("opened", RABBIT), ("acknowledged", FULL), ("raised", SILENT), ("resolved", FULL)]
+    )
+]
 
 
 def make_alert(
@@ -266,6 +282,7 @@ SHELL = {
         {"pk": 3, "name": "lab", "state": "blackout"},
     ],
     "open": {"count": 3, "untaken": 2, "critical": 1},
+    "unread": 2,
 }
 SERVERS = [
     {
@@ -728,7 +745,7 @@ SCENES: dict[str, tuple[str, str, dict[str, Any]]] = {
             "incidents": [],
         },
     ),
-    "bell": ("alerts/_bell.html", "alerts:list", {"incidents": INCIDENTS}),
+    "bell": ("alerts/_bell.html", "alerts:notices", {"notices": NOTICES}),
     "incident": (
         "alerts/incident.html",
         "alerts:incident",
