@@ -158,7 +158,7 @@ def _next(channel: NotificationChannel, state: ChannelState, now: datetime) -> _
     if state.next_at is not None and state.next_at > now:
         return [], None, state.next_at
     due = waiting.filter(due_at__lte=now).order_by("due_at", "pk")
-    due = due.select_related("incident__merged_into")
+    due = due.select_related("incident__merged_into", "channel")
     begun = due.exclude(batch=None).first()
     if begun is not None:  # under the key of the first try, to the very same
         return list(due.filter(batch=begun.batch)), begun.batch, None
