@@ -124,7 +124,7 @@ def queue_all(told: Sequence[Told], at: datetime) -> None:
             for channel in sorted(wanting | {others[one] for one in wanting & others.keys()})
         ]
     if untold:
-        Incident.objects.filter(pk__in=untold).update(untold=True)
+        Incident.objects.filter(pk__among=untold).update(untold=True)
     schema = current_schema()
     anew = {one.incident.pk for one in told if one.transition.startswith(_BEGINS_ANEW)}
     _wait_for_somebody(later, anew - set(untold))
@@ -223,7 +223,7 @@ def _routed(
 def _wait_for_somebody(later: Sequence[Escalation], anew: Iterable[int]) -> None:
     """Keep what routes do about incidents that nobody takes; `anew` are counted from now on."""
     if anew:
-        Escalation.objects.filter(incident__in=anew).delete()
+        Escalation.objects.filter(incident__among=list(anew)).delete()
     if later:
         Escalation.objects.bulk_create(later, ignore_conflicts=True)
         wake(current_schema(), min(one.next_at for one in later))

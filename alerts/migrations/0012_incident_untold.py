@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("alerts", "0010_rule_terms")]
+    dependencies = [("alerts", "0011_fewer_indexes")]
 
     operations = [
         migrations.AddField(

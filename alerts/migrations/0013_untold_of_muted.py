@@ -14,6 +14,6 @@ def note_untold(apps: Any, schema_editor: Any) -> None:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("alerts", "0011_incident_untold")]
+    dependencies = [("alerts", "0012_incident_untold")]
 
     operations = [migrations.RunPython(note_untold, migrations.RunPython.noop, elidable=True)]

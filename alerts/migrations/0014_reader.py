@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("alerts", "0012_untold_of_muted")]
+    dependencies = [("alerts", "0013_untold_of_muted")]
 
     operations = [
         migrations.CreateModel(
