@@ -84,7 +84,9 @@ def queue_all(told: Sequence[Told], at: datetime) -> None:
     )
     others = substitutes.of_broken(channels)
     knows = _who_knows([pk for pk, one in zip(incidents, told, strict=True) if not _is_new(one)])
-    known = {incident for incident, _ in knows}
+    known: dict[int, set[int]] = {}
+    for incident, channel in knows:
+        known.setdefault(incident, set()).add(channel)
     ways = routes.in_force()
     rows: list[dict[str, Any]] = []
     later: list[Escalation] = []
@@ -101,16 +103,14 @@ def queue_all(told: Sequence[Told], at: datetime) -> None:
         if routed is None and one.transition.startswith(_BEGINS + _GOES_ON):
             routed = _routed(one, seen.get(pk, ()), ways, channels, at, later)
             if one.transition.startswith(_GOES_ON) and pk in known:
-                routed = frozenset(channel for incident, channel in knows if incident == pk)
+                routed = frozenset(known[pk])
         wanting = {
-            channel.pk
-            for channel in channels
-            if _wants(channel, one, routed, (pk, channel.pk) in knows)
+            row.pk for row in channels if _wants(row, one, routed, row.pk in known.get(pk, ()))
         }
         rows += [
             {
                 "incident_id": pk,
-                "channel_id": channel,
+                "channel_id": taker,
                 "transition": one.transition,
                 "severity": str(one.incident.severity),
                 "key": uuid.uuid4(),
@@ -121,7 +121,7 @@ def queue_all(told: Sequence[Told], at: datetime) -> None:
                 "error": "",
                 "reference": "",
             }
-            for channel in sorted(wanting | {others[one] for one in wanting & others.keys()})
+            for taker in sorted(wanting | {others[pk] for pk in wanting & others.keys()})
         ]
     if untold:
         Incident.objects.filter(pk__among=untold).update(untold=True)

@@ -73,7 +73,8 @@ def draw(
         )
     if limit is not None:
         for left in range(_LEFT, WIDTH - _RIGHT, 2 * _DASH):
-            ink.line([(left, y(limit)), (left + _DASH, y(limit))], fill=_LIMIT, width=3)
+            right = min(left + _DASH, WIDTH - _RIGHT)
+            ink.line([(left, y(limit)), (right, y(limit))], fill=_LIMIT, width=3)
     for place, curve in enumerate(curves):
         color = _LINES[place % len(_LINES)]
         for run in _runs(curve):
