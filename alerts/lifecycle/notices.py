@@ -50,7 +50,8 @@ def newest(user: int | None, limit: int = SHOWN, before: int | None = None) -> l
     if before is not None:
         found = found.filter(pk__lt=before)
     rows = list(found[:limit])
-    read = Reader.objects.filter(user=user).values_list("event", flat=True).first() or 0
+    known = Reader.objects.filter(user=user).values_list("event", flat=True) if user else None
+    read = known.first() if known is not None else None
     people = accounts.people({row.by for row in rows if row.by})
     return [
         Notice(
@@ -62,7 +63,7 @@ def newest(user: int | None, limit: int = SHOWN, before: int | None = None) -> l
             severity=row.severity or row.incident.severity,
             text=row.text or row.get_kind_display().capitalize(),
             by=str(people.get(row.by or 0, "")),
-            is_unread=user is not None and row.pk > read,
+            is_unread=user is not None and row.pk > (read or 0),
         )
         for row in rows
     ]
