@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import logging.config
+import re
 import time
 import uuid
 from collections.abc import Callable
@@ -20,6 +21,17 @@ _SHARED: list[Any] = [
     structlog.stdlib.add_logger_name,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 ]
+
+
+#: Addresses that are secrets themselves: whoever reads a log must not be able to call them.
+_SECRETS = re.compile(
+    r"^/(ping/[0-9]+-|signin/[^/]+/|invitations/|confirm-email/|password/reset/key/)[^/]+"
+)
+
+
+def without_secrets(path: str) -> str:
+    """The path of a request as it may be written down."""
+    return _SECRETS.sub(r"/\1…", path)
 
 
 def configure(fmt: Literal["json", "console"], level: str) -> None:
@@ -83,7 +95,7 @@ class RequestLogMiddleware:
         write(
             "request",
             method=request.method,
-            path=request.path,
+            path=without_secrets(request.path),
             status=response.status_code,
             milliseconds=milliseconds,
             **({"tenant": tenant.slug} if tenant else {}),

@@ -51,6 +51,17 @@ def incident(pk: int) -> Incident | None:
     return next(iter(dressed(Incident.objects.filter(pk=pk))), None)
 
 
+def neighbours(row: Incident) -> dict[str, Incident | None]:
+    """The open incidents `before` and `after` it in the list; after a closed one, the first."""
+    found = Incident.objects.filter(resolved_at=None).order_by(_WORST_FIRST, "-pk")
+    listed = list(found.only("pk", "title", "severity")[:MOST_OPEN])
+    place = next((n for n, one in enumerate(listed) if one.pk == row.pk), -1)
+    return {
+        "before": listed[place - 1] if place > 0 else None,
+        "after": next(iter(listed[place + 1 : place + 2]), None),
+    }
+
+
 def dressed(found: QuerySet[Incident]) -> list[Incident]:
     """Incidents with what pages say of them.
 

@@ -9,6 +9,7 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
+from django.utils.functional import SimpleLazyObject
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
@@ -86,6 +87,7 @@ def incident(request: TenantRequest, pk: int) -> HttpResponse:
         "people": care.people(request.access),
         "charts": evidence.charts(alerts),
         "history": queries.history(row),
+        "around": SimpleLazyObject(lambda: queries.neighbours(row)),  # no fragment draws it
     }
     template = fragment(
         request,

@@ -97,9 +97,11 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   else shown.set(element, text);
 });
 
-/* -- what somebody has opened stays open: details are the same by their id, else by their summary -- */
+/* -- what somebody has opened stays open: details are the same by their id, else by their summary
+      and the row they stand in, which says by data-same what it is -- */
 
-const named = (details) => details.id || details.querySelector("summary")?.textContent.trim() || "";
+const named = (details) => details.id
+  || `${details.closest("[data-same]")?.dataset.same ?? ""} ${details.querySelector("summary")?.textContent.trim() ?? ""}`;
 const unfolded = new WeakMap();
 document.addEventListener("htmx:beforeSwap", (event) => {
   const { target } = event.detail;

@@ -124,9 +124,15 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "?") document.getElementById("keys")?.showModal();
 });
 
-/* j and k go through the rows of a list of incidents; Enter follows the link that has the focus. */
+/* j and k go through the rows of a list of incidents; Enter follows the link that has the focus.
+   On the page of one they lead to the next and the previous one. */
 function step(by) {
   const links = [...document.querySelectorAll(".inc h2 a")];
+  if (!links.length) {
+    const link = document.querySelector(by > 0 ? "a[data-key-next]" : "a[data-key-previous]");
+    if (link) location.assign(link.href);
+    return;
+  }
   const now = links.indexOf(document.activeElement?.closest(".inc")?.querySelector("h2 a"));
   links[Math.min(Math.max(now + by, 0), links.length - 1)]?.focus();
 }

@@ -10,6 +10,7 @@ import pytest
 from django.db import OperationalError
 from django.utils import timezone
 
+from accounts.models import Tenant
 from metrics import outages, roundtrips
 from sentinel_site.kit import heartbeat, listening
 from sentinel_site.kit.redis_client import client as redis_client
@@ -36,6 +37,19 @@ def test_readiness_names_each_component_with_its_lag(client, db):
     assert state["state"] == "up"
     assert set(state["components"]) == {"database", "redis", "evaluation", "canary", "ingest"}
     assert state["components"]["evaluation"]["lag_seconds"] < 5
+    assert state["components"]["evaluation"]["behind_seconds"] == 0
+
+
+def test_rules_that_are_judged_late_degrade(client, acme):
+    now = timezone.now()
+    heartbeat.beat(now)
+    Tenant.objects.update(timer_at=None, evaluated_at=now, evaluated_in=timedelta(seconds=90))
+    evaluation = client.get("/readyz").json()["components"]["evaluation"]
+    assert (evaluation["state"], evaluation["behind_seconds"]) == ("up", 90)
+    Tenant.objects.filter(pk=acme.pk).update(timer_at=now - timedelta(minutes=7))
+    evaluation = client.get("/readyz").json()["components"]["evaluation"]
+    assert evaluation["state"] == "down"
+    assert evaluation["behind_seconds"] >= 420
 
 
 def test_a_beat_that_stands_still_degrades(client, db):
@@ -76,6 +90,26 @@ def test_redis_away_degrades_and_does_not_fail(client, db, settings):
     assert answer.status_code == 200
     assert answer.json()["components"]["redis"]["state"] == "down"
     heartbeat.beat(timezone.now())  # logged, and no error
+
+
+@pytest.mark.parametrize(
+    ("path", "written"),
+    [
+        ("/ping/12-s3cret_x/start", "/ping/12-…/start"),
+        ("/ping/12-s3cret_x/no-such-word", "/ping/12-…/no-such-word"),
+        ("/signin/MQ/s3cret/", "/signin/MQ/…/"),
+        ("/invitations/s3cret/", "/invitations/…/"),
+        ("/confirm-email/s3cret/", "/confirm-email/…/"),
+        ("/password/reset/key/1-s3cret/", "/password/reset/key/…/"),
+        ("/o/acme/servers/12/", "/o/acme/servers/12/"),
+    ],
+)
+def test_an_address_that_is_a_secret_is_not_written_down(client, db, caplog, path, written):
+    with caplog.at_level(logging.INFO):
+        client.get(path)
+    line = next(r.msg for r in caplog.records if isinstance(r.msg, dict) and "path" in r.msg)
+    assert line["path"] == written
+    assert not any("s3cret" in str(record.msg) for record in caplog.records)
 
 
 def test_each_line_of_a_request_names_it_and_its_tenant(client, alice, caplog):

@@ -15,7 +15,14 @@ import pytest
 from django.conf import settings
 from playwright.sync_api import Page, Route, expect, sync_playwright
 
-from tests.site.test_look_scenes import SCENES, _shell_of_the_scene, draw  # noqa: F401  a fixture
+from tests.site.test_look_scenes import (
+    FULL,
+    RABBIT,
+    SCENES,
+    SILENT,
+    _shell_of_the_scene,  # noqa: F401  a fixture
+    draw,
+)
 
 pytestmark = pytest.mark.e2e
 
@@ -229,6 +236,67 @@ def test_resolving_is_asked_first(site: Site) -> None:
     site.page.get_by_role("button", name="Resolve").click()
     dialog.get_by_role("button", name="Resolve").click()
     _until(lambda: site.times("POST /o/acme/incidents/318/resolve") == 1, site.page)
+
+
+def test_what_was_unfolded_stays_so_when_the_page_changes(site: Site) -> None:
+    site.open("incident-cause")
+    symptoms, everything = site.page.locator("#symptoms"), site.page.locator("#all-alerts")
+    symptoms.locator("summary").click()
+    expect(symptoms.get_by_text("heat-engine is down")).to_be_visible()
+    site.answers["fragment=incident"] = draw("incident-cause-again")
+    site.hint("incident")
+    expect(symptoms.locator("summary")).to_have_text("98 symptoms")
+    expect(symptoms).to_have_attribute("open", "")
+    expect(everything).not_to_have_attribute("open", "")
+    symptoms.locator("summary").click()
+    again = draw("incident-cause-again").replace("98 symptoms", "99 symptoms")
+    site.answers["fragment=incident"] = again
+    site.hint("incident")
+    expect(symptoms.locator("summary")).to_have_text("99 symptoms")
+    expect(symptoms).not_to_have_attribute("open", "")
+
+
+def test_an_unfolded_log_line_stays_so_and_not_another_that_came_before_it(site: Site) -> None:
+    site.open("logs")
+    folded = site.page.locator("#log-lines details:has(summary:text('4 lines'))")
+    expect(folded).to_have_count(1)
+    folded.locator("summary").click()
+    site.page.mouse.move(0, 0)  # what the pointer is on would wait
+    site.answers["fragment=list"] = draw("logs-more")
+    site.hint("events")
+    expect(folded).to_have_count(2)
+    expect(folded.nth(1)).to_have_attribute("open", "")
+    expect(folded.nth(0)).not_to_have_attribute("open", "")
+
+
+def test_j_and_k_go_through_the_list_and_on_from_one_incident_to_the_next(site: Site) -> None:
+    site.open("incidents")
+    keys, focused = site.page.keyboard, site.page.locator(".inc h2 a:focus")
+    for key, pk in (("j", RABBIT.pk), ("j", FULL.pk), ("k", RABBIT.pk), ("k", RABBIT.pk)):
+        keys.press(key)
+        expect(focused).to_have_attribute("href", f"/o/acme/incidents/{pk}/")
+    for key, pk in (("j", SILENT.pk), ("k", FULL.pk)):
+        site.open("incident-cause")
+        keys.press(key)
+        _until(lambda pk=pk: site.times(f"GET /o/acme/incidents/{pk}/?") == 1, site.page)
+
+
+def test_a_takes_the_row_that_has_the_focus_and_the_focus_stays_on_it(site: Site) -> None:
+    site.open("incidents")
+    site.page.keyboard.press("a")  # none has it
+    for _ in range(2):
+        site.page.keyboard.press("j")
+
+    def take(route: Route) -> None:
+        site.answers["fragment=list"] = draw("incidents-taken")
+        route.fulfill(status=204, body="")
+
+    site.answers[f"{FULL.pk}/acknowledge"] = take
+    site.page.keyboard.press("a")
+    row = site.page.locator(f"#incident-{FULL.pk}")
+    expect(row).to_contain_text("has it")
+    expect(row.locator("h2 a")).to_be_focused()
+    assert site.times("/acknowledge/") == 1
 
 
 def test_the_add_server_dialog_opens_waits_and_closes(site: Site) -> None:

@@ -18,7 +18,8 @@ from django.urls import ResolverMatch, clear_script_prefix, set_script_prefix, s
 from accounts.access import Access
 from accounts.forms import InviteForm, KeyForm, OrganizationForm
 from accounts.models import AuditEntry, Invitation, Key, Membership, Role, Tenant, User
-from alerts import notifiers
+from alerts import knowledge, notifiers
+from alerts.knowledge import Known
 from alerts.models import Notification, NotificationChannel, Rule
 from alerts.pages.forms import ChannelForm, RuleForm
 from clouds.models import CloudGroup, Server, Service
@@ -119,6 +120,7 @@ FULL = make_incident(
     server=STO_3,
     opened_at=NOW - timedelta(hours=6, minutes=21),
 )
+TAKEN = Row(**{**vars(FULL), "acknowledged_by": ALICE, "acknowledged_at": NOW})
 CLOSED = make_incident(
     300, "CPU above 90 % on cmp-13", "warning", resolved_at=NOW - 60 * MINUTE, server=FINE[0]
 )
@@ -526,6 +528,31 @@ HISTORY = [
         note="Rule “Service is down”, after 20 s",
     ),
 ]
+CASCADE = {
+    "incident": make_incident(
+        319,
+        "RabbitMQ is down",
+        "critical",
+        cause="RabbitMQ on ctl-1",
+        server=None,
+        host="",
+        alert_count=98,
+    ),
+    "alerts": ALERTS,
+    "why": "nova-compute on 44 servers says “The message broker can't be reached”",
+    "symptom_count": 97,
+    "symptoms": [
+        {"text": "nova-compute is down", "count": 44, "servers": 44, "over": 0},
+        {"text": "heat-engine is down", "count": 2, "servers": 1, "over": 1},
+    ],
+    "figures": [],
+    "known": [Known(knowledge.entries()[0], 12)],
+    "lines": LINES,
+    "history": HISTORY,
+    "people": [ALICE, BOB],
+    "charts": [],
+    "around": {"before": FULL, "after": SILENT},
+}
 ENROL = Key(pk=9, tenant=ACME, scope="enrol", prefix="abcdefghijkl", expires_at=NOW + 59 * MINUTE)
 WAITING = {"key": ENROL, "server": None, "seen_at": None, "services": [], "expired": False}
 ADD = {
@@ -718,6 +745,11 @@ SCENES: dict[str, tuple[str, str, dict[str, Any]]] = {
             "next_url": "",
         },
     ),
+    "incidents-taken": (
+        "alerts/_list.html",
+        "alerts:list",
+        {"state": "open", "incidents": [RABBIT, TAKEN, SILENT]},
+    ),
     "incidents-closed": (
         "alerts/list.html",
         "alerts:list",
@@ -769,6 +801,12 @@ SCENES: dict[str, tuple[str, str, dict[str, Any]]] = {
             ],
         },
     ),
+    "incident-cause": ("alerts/incident.html", "alerts:incident", CASCADE),
+    "incident-cause-again": (
+        "alerts/_incident.html",
+        "alerts:incident",
+        {**CASCADE, "symptom_count": 98},
+    ),
     "incident-closed": (
         "alerts/incident.html",
         "alerts:incident",
@@ -817,6 +855,11 @@ SCENES: dict[str, tuple[str, str, dict[str, Any]]] = {
         },
     ),
     "logs": ("metrics/logs.html", "metrics:logs", LOGS),
+    "logs-more": (
+        "metrics/_logs.html",
+        "metrics:logs",
+        {**LOGS, "events": [make_line(0, "error", "nova-compute", TRACEBACK), *LINES]},
+    ),
     "logs-none": ("metrics/logs.html", "metrics:logs", {**LOGS, "events": [], "older_url": ""}),
     "logs-older": ("metrics/_older.html", "metrics:logs", LOGS),
     "members": (
