@@ -256,8 +256,20 @@ class EventSerializer(serializers.ModelSerializer[Event]):
 
 
 class IncidentSerializer(serializers.ModelSerializer[Incident]):
-    alerts = AlertSerializer(source="alert_set", many=True, read_only=True)
-    events = EventSerializer(source="event_set", many=True, read_only=True)
+    alerts = AlertSerializer(
+        source="alert_set",
+        many=True,
+        read_only=True,
+        help_text="The newest 200 of them; `alerts/?incident=` lists all.",
+    )
+    alert_count = serializers.IntegerField(read_only=True)
+    events = EventSerializer(
+        source="event_set",
+        many=True,
+        read_only=True,
+        help_text="The newest 200 of them, oldest first.",
+    )
+    event_count = serializers.IntegerField(read_only=True)
     acknowledged_by = serializers.IntegerField(
         source="taken_by", read_only=True, help_text="A member's user id; null for a key."
     )
@@ -279,9 +291,16 @@ class IncidentSerializer(serializers.ModelSerializer[Incident]):
             "evidence",
             "merged_into",
             "alerts",
+            "alert_count",
             "events",
+            "event_count",
         ]
         read_only_fields = fields
+
+    def to_representation(self, instance: Incident) -> dict[str, Any]:
+        shown: dict[str, Any] = super().to_representation(instance)
+        shown["events"].reverse()  # the newest were asked for, in that order
+        return shown
 
 
 class AssignSerializer(serializers.Serializer[Any]):

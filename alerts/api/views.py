@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any, cast
 
-from django.db.models import QuerySet
+from django.db.models import Count, Model, OuterRef, Prefetch, QuerySet, Subquery
+from django.db.models.functions import Coalesce
 from django.http import HttpResponse
 from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
@@ -37,7 +38,7 @@ from alerts.api.serializers import (
 )
 from alerts.engines import previews, traces
 from alerts.lifecycle import care
-from alerts.models import Alert, Incident, NotificationChannel, Rule, RuleVersion, Severity
+from alerts.models import Alert, Event, Incident, NotificationChannel, Rule, RuleVersion, Severity
 from alerts.rulebook import rulefiles, rules
 from alerts.telling import delivery
 from sentinel_site.kit.api import NewestFirst
@@ -48,6 +49,16 @@ _FILTERS = [
     OpenApiParameter("severity", enum=Severity.values),
     OpenApiParameter("server", int, description="Only of this server."),
 ]
+
+
+#: So many alerts and events stand in an incident; `alerts/?incident=` lists them all.
+NESTED = 200
+
+
+def _counted(model: type[Model]) -> Coalesce:
+    """How many rows of it an incident has."""
+    rows = model._default_manager.filter(incident=OuterRef("pk")).order_by().values("incident")
+    return Coalesce(Subquery(rows.annotate(n=Count("pk")).values("n")), 0)
 
 
 class MayLook(AtLeast):
@@ -148,7 +159,9 @@ class ChannelViewSet(ModelViewSet[NotificationChannel]):
         rules.delete_channel(access_of(self.request), instance, timezone.now())
 
 
-@extend_schema(parameters=_FILTERS)
+@extend_schema(
+    parameters=[*_FILTERS, OpenApiParameter("incident", int, description="Only of this incident.")]
+)
 class AlertViewSet(ReadOnlyModelViewSet[Alert]):
     """Stored breaches, newest first."""
 
@@ -160,8 +173,11 @@ class AlertViewSet(ReadOnlyModelViewSet[Alert]):
         if self.action != "list":
             return queryset
         queryset = _filtered(queryset, self.request)
-        server = self.request.query_params.get("server")
-        return queryset.filter(server=_number("server", server)) if server else queryset
+        for name in ("server", "incident"):
+            number = self.request.query_params.get(name)
+            if number:
+                queryset = queryset.filter(**{name: _number(name, number)})
+        return queryset
 
     @extend_schema(parameters=[], request=None, responses={200: JudgementSerializer(many=True)})
     @action(detail=True, methods=["get"], pagination_class=None)
@@ -175,7 +191,10 @@ class AlertViewSet(ReadOnlyModelViewSet[Alert]):
 class IncidentViewSet(ReadOnlyModelViewSet[Incident]):
     """Alerts that belong together, newest first; what people acknowledge and resolve."""
 
-    queryset = Incident.objects.prefetch_related("alert_set__server", "event_set")
+    queryset = Incident.objects.prefetch_related(
+        Prefetch("alert_set", Alert.objects.select_related("server").order_by("-pk")[:NESTED]),
+        Prefetch("event_set", Event.objects.order_by("-at", "-pk")[:NESTED]),
+    ).annotate(alert_count=_counted(Alert), event_count=_counted(Event))
     serializer_class = IncidentSerializer
     pagination_class = NewestFirst
 

@@ -241,23 +241,6 @@ def kept_lines(incident: Incident) -> list[dict[str, Any]]:
     ]
 
 
-def symptoms(alerts: list[Alert]) -> list[dict[str, Any]]:
-    """What follows from the cause: each sort once, with how many and on how many servers."""
-    sorts: dict[str, list[Alert]] = {}
-    for alert in alerts:
-        if alert.part == Alert.Part.SYMPTOM:
-            sorts.setdefault(alert.in_short, []).append(alert)
-    return [
-        {
-            "text": text,
-            "count": len(those),
-            "servers": len({one.host for one in those}),
-            "over": sum(one.resolved_at is not None for one in those),
-        }
-        for text, those in sorted(sorts.items(), key=lambda one: (-len(one[1]), one[0]))
-    ]
-
-
 def in_words(kept: dict[str, Any]) -> str:
     """The best line of evidence in one sentence."""
     for line in kept.get("lines", []):

@@ -92,6 +92,9 @@ class Alert(models.Model):
         CAUSE = "cause", "Cause"
         SYMPTOM = "symptom", "Symptom"
 
+    #: Names of services that stand for the host itself.
+    OF_HOSTS = ("system", "logs", "agent")
+
     incident = models.ForeignKey(Incident, on_delete=models.CASCADE)
     rule = models.ForeignKey(Rule, null=True, on_delete=models.SET_NULL)
     server = models.ForeignKey(
@@ -158,7 +161,7 @@ class Alert(models.Model):
     @property
     def about(self) -> str:
         """The service; where it is none's, a mount, a device, a level; nothing for a whole host."""
-        if self.service not in {"system", "logs", "agent"}:
+        if self.service not in self.OF_HOSTS:
             return self.service
         measurement, _, field = self.subject.partition(" ")
         return "" if (measurement, field) in sentences.OF_METRICS else self.subject

@@ -6,10 +6,12 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Case, Count, F, Max, Prefetch, QuerySet, Value, When
+from django.db.models import Case, Count, F, Max, QuerySet, When
 
 from accounts import queries as accounts
-from alerts.models import Alert, Event, Incident, Notification, NotificationChannel, Rule, Severity
+from alerts.models import Alert, Incident, Notification, NotificationChannel, Rule, Severity
+from alerts.pages import dressing
+from alerts.pages.dressing import SAYS_WHAT, WORST_FIRST
 from clouds import queries as clouds
 from clouds.models import Server
 
@@ -38,22 +40,17 @@ def incidents(
     if before is not None:
         found = found.filter(pk__lt=before)
     if state == "open":
-        found = found.order_by(_WORST_FIRST, "-pk")
-    return dressed(found[:limit])
-
-
-_WORST_FIRST = Case(
-    *(When(severity=one.value, then=Value(-one.rank)) for one in Severity), default=Value(0)
-)
+        found = found.order_by(WORST_FIRST, "-pk")
+    return dressing.dressed(found[:limit])
 
 
 def incident(pk: int) -> Incident | None:
-    return next(iter(dressed(Incident.objects.filter(pk=pk))), None)
+    return next(iter(dressing.dressed(Incident.objects.filter(pk=pk))), None)
 
 
 def neighbours(row: Incident) -> dict[str, Incident | None]:
     """The open incidents `before` and `after` it in the list; after a closed one, the first."""
-    found = Incident.objects.filter(resolved_at=None).order_by(_WORST_FIRST, "-pk")
+    found = Incident.objects.filter(resolved_at=None).order_by(WORST_FIRST, "-pk")
     listed = list(found.only("pk", "title", "severity")[:MOST_OPEN])
     place = next((n for n, one in enumerate(listed) if one.pk == row.pk), -1)
     return {
@@ -62,67 +59,32 @@ def neighbours(row: Incident) -> dict[str, Incident | None]:
     }
 
 
-def dressed(found: QuerySet[Incident]) -> list[Incident]:
-    """Incidents with what pages say of them.
-
-    `acknowledged_by` is a person, or words for a program; `server` the one that all its alerts
-    are on, `host` what it is called; `about` the services or mounts of it that its title does not
-    name; `seen` what was last said of it; `alert_count`.
-    """
-    alerts = Alert.objects.select_related("server__group", "rule").order_by("pk")
-    rows = list(
-        found.prefetch_related(
-            Prefetch("alert_set", queryset=alerts),
-            Prefetch("event_set", queryset=Event.objects.all()),
-        )
-    )
-    people = accounts.people(row.taken_by for row in rows if row.taken_by)
-    for row in rows:
-        servers = {alert.server for alert in row.alert_set.all()}
-        hosts = {alert.host for alert in row.alert_set.all()}
-        said = [event.text for event in row.event_set.all() if event.kind in _SAYS_WHAT]
-        dress: Any = row
-        dress.server = servers.pop() if len(servers) == 1 else None
-        dress.host = hosts.pop() if len(hosts) == 1 else ""
-        about = _about(row.alert_set.all())
-        dress.about = "" if about and about in row.title else about
-        dress.seen = said[-1] if said else ""
-        dress.alert_count = len(row.alert_set.all())
-        dress.acknowledged_by = (
-            people.get(row.taken_by or 0, "a program") if row.acknowledged_at else None
-        )
-    return rows
+#: So many alerts and lines of history an incident's page shows; the others are counted.
+SHOWN = 200
 
 
-def _about(alerts: Iterable[Alert]) -> str:
-    """Which services, or what else of a server, the alerts of an incident are about."""
-    names = dict.fromkeys(
-        alert.about
-        for alert in alerts
-        if alert.about and not (alert.rule and alert.rule.kind == Rule.Kind.SILENCE)
-    )
-    first = ", ".join(list(names)[:_NAMED])
-    return f"{first} and {len(names) - _NAMED} more" if len(names) > _NAMED else first
-
-
-_NAMED = 3
-_SAYS_WHAT = (Event.Kind.OPENED, Event.Kind.RAISED, Event.Kind.LOWERED, Event.Kind.REOPENED)
+def alerts_in(row: Incident) -> list[Alert]:
+    """The first alerts of an incident: its cause, then the worst."""
+    found = Alert.objects.filter(incident=row).select_related("server__group", "rule", "received")
+    cause_first = Case(When(part=Alert.Part.CAUSE, then=0), default=1)
+    return list(found.order_by(cause_first, WORST_FIRST, "pk")[:SHOWN])
 
 
 def history(row: Incident) -> list[dict[str, Any]]:
-    """What happened, newest first, with who was told."""
-    people = accounts.people(event.by for event in row.event_set.all() if event.by)
+    """What happened lately, newest first, with who was told."""
+    events = list(row.event_set.order_by("-at", "-pk")[:SHOWN])
+    people = accounts.people(event.by for event in events if event.by)
     lines: list[dict[str, Any]] = [
         {
             "at": event.at,
             "kind": event.kind,
             "text": event.text or event.get_kind_display().capitalize(),
             "by": people.get(event.by or 0),
-            "severity": event.severity if event.kind in _SAYS_WHAT else "",
+            "severity": event.severity if event.kind in SAYS_WHAT else "",
         }
-        for event in row.event_set.all()
+        for event in reversed(events)
     ]
-    for told in row.notification_set.select_related("channel"):
+    for told in row.notification_set.select_related("channel").order_by("-pk")[:SHOWN]:
         if told.state == Notification.State.SENT:
             text, note = f"{told.channel} was told", told.transition.split(":")[0]
         elif told.state == Notification.State.FAILED:
@@ -165,16 +127,18 @@ def alerts_of(server_id: int, limit: int) -> list[Alert]:
     return list(found.order_by(F("resolved_at").desc(nulls_first=True), "-pk")[:limit])
 
 
-def worst_by_server() -> dict[int, Alert]:
-    """The worst open alert of each server, the newest of equals."""
-    worst: dict[int, Alert] = {}
-    for alert in Alert.objects.filter(resolved_at=None).order_by("pk"):
-        if alert.server_id is None:
-            continue
-        known = worst.get(alert.server_id)
-        if known is None or Severity(alert.severity).rank >= Severity(known.severity).rank:
-            worst[alert.server_id] = alert
-    return worst
+def worst_by_server(server_ids: Iterable[int]) -> dict[int, Alert]:
+    """The worst open alert of each of these servers, the newest of equals."""
+    found = Alert.objects.filter(resolved_at=None, server__in=server_ids)
+    worst = found.order_by("server", WORST_FIRST, "-pk").distinct("server")
+    return {alert.server_id: alert for alert in worst if alert.server_id}
+
+
+def open_alerts_on(server_id: int) -> dict[str, int]:
+    """How many alerts of each severity are open on a server, the worst first."""
+    found = Alert.objects.filter(resolved_at=None, server=server_id).order_by()
+    counts = dict(found.values_list("severity").annotate(number=Count("pk")))
+    return {one.value: counts.get(one, 0) for one in reversed(Severity)}
 
 
 #: What a server or group is called by when several things are true of it, the worst first.

@@ -21,7 +21,7 @@ from django.views.decorators.http import require_GET
 from accounts.access import TenantRequest, fetch, permit
 from accounts.models import Role
 from alerts import uptimes
-from alerts.models import Alert, Severity
+from alerts.models import Alert
 from alerts.pages import queries
 from clouds import queries as clouds
 from clouds import suppression
@@ -198,7 +198,7 @@ def _rows(tenant_id: int, servers: list[Server]) -> list[dict[str, Any]]:
     ids = [server.pk for server in servers]
     heard = metrics.last_seen(tenant_id)
     newest = metrics.latest(tenant_id, ids, ("cpu", "memory", "disk", "load"))
-    worst = queries.worst_by_server()
+    worst = queries.worst_by_server(ids)
     trends = _trends(tenant_id, servers[:TRENDS])
     rows = []
     for server in servers:
@@ -311,15 +311,7 @@ def _around(tenant_id: int, row: Server) -> dict[str, Any]:
     """The head of the page and its right column, alike on every tab."""
     incidents = queries.incidents(server_id=row.pk)
     projects = clouds.projects(row)
-    by_severity = {
-        severity.value: sum(
-            alert.severity == severity and alert.resolved_at is None
-            for one in incidents
-            for alert in one.alert_set.all()
-            if alert.server_id == row.pk
-        )
-        for severity in Severity
-    }
+    by_severity = queries.open_alerts_on(row.pk)
     return {
         "seen_at": metrics.last_seen(tenant_id).get(row.pk),
         "worst": incidents[0] if incidents else None,

@@ -18,8 +18,8 @@ from accounts.models import Role, User
 from alerts import notifiers
 from alerts.engines import previews
 from alerts.lifecycle import care, evidence
-from alerts.models import Alert, Incident, NotificationChannel, Rule, Severity
-from alerts.pages import queries
+from alerts.models import Incident, NotificationChannel, Rule
+from alerts.pages import dressing, queries
 from alerts.pages.forms import ChannelForm, RuleForm
 from alerts.rulebook import rules
 from alerts.telling import delivery
@@ -69,17 +69,14 @@ def incident(request: TenantRequest, pk: int) -> HttpResponse:
     row = queries.incident(pk)
     if row is None:
         raise NotFound
-    alerts = sorted(
-        row.alert_set.all(),
-        key=lambda one: (one.part != Alert.Part.CAUSE, -Severity(one.severity).rank, one.pk),
-    )
+    alerts = queries.alerts_in(row)
     lines = evidence.lines(request.tenant.pk, alerts) or evidence.kept_lines(row)
     context = {
         "incident": row,
         "alerts": alerts,
         "why": evidence.in_words(row.evidence),
-        "symptoms": evidence.symptoms(alerts),
-        "symptom_count": sum(one.part == Alert.Part.SYMPTOM for one in alerts),
+        "symptoms": dressing.symptoms(row),
+        "symptom_count": dressing.symptom_count(row),
         "figures": [] if row.cause else evidence.figures(alerts),
         "advice": evidence.advice(alerts[:1] if row.cause else alerts),
         "known": evidence.kept_known(row) or evidence.known(lines),

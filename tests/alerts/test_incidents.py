@@ -8,7 +8,7 @@ from accounts.access import Access
 from accounts.models import Membership, Role
 from alerts.lifecycle import incidents
 from alerts.models import Alert, Event, Incident, Rule
-from alerts.pages import queries
+from alerts.pages import dressing
 from alerts.rulebook import rules
 from sentinel_site.kit.tenancy import in_schema
 from tests.alerts.builders import NOON, SECOND, make_rule, make_server
@@ -96,7 +96,7 @@ def test_an_incident_says_which_services_it_is_about(incident, services, about):
         first.pk, first.fingerprint = None, f"{number}"
         first.service, first.subject = service, "cpu percent"
         first.save(force_insert=True)
-    assert queries.dressed(Incident.objects.all())[0].about == about
+    assert dressing.dressed(Incident.objects.all())[0].about == about
 
 
 def test_somebody_may_be_quicker_than_the_slot_that_opened_it(acme):
