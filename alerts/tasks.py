@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from accounts import timers
 from alerts.engines import evaluation
+from alerts.lifecycle import evidence
 from alerts.telling import canary, delivery
 from metrics import queries
 from sentinel_site.kit import heartbeat
@@ -53,6 +54,12 @@ def tidy() -> None:
     """Drop what the delivery logs of all tenants kept long enough."""
     before = timezone.now() - delivery.KEPT
     for_each_tenant(timers.provisioned(), partial(delivery.forget_attempts, before))
+
+
+@shared_task
+def keep_evidence() -> None:
+    """Keep with closed incidents the log lines that are forgotten before they are."""
+    for_each_tenant(timers.provisioned(), partial(evidence.keep_lines, timezone.now()))
 
 
 @shared_task

@@ -219,6 +219,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": timedelta(hours=6),
         "options": {"expires": 1800},
     },
+    "keep-evidence": {
+        "task": "alerts.tasks.keep_evidence",
+        "schedule": timedelta(hours=1),
+        "options": {"expires": 1800},
+    },
     "tidy-deliveries": {
         "task": "alerts.tasks.tidy",
         "schedule": timedelta(hours=12),

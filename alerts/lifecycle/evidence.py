@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 from django.urls import reverse
 
+from accounts.models import Tenant
 from alerts import knowledge
 from alerts.lifecycle import gathering
 from alerts.lifecycle.gathering import Cluster, Picture
@@ -16,8 +17,10 @@ from alerts.models import Alert, Incident, Rule
 from alerts.values.sentences import Measured
 from alerts.values.wording import number, span
 from clouds import queries as clouds
+from clouds.models import Server
 from metrics import events
 from metrics.events import Matcher
+from sentinel_site.kit.tenancy import current_schema
 
 BEFORE = timedelta(minutes=10)
 LINES = 20
@@ -85,7 +88,11 @@ def charts(alerts: list[Alert]) -> list[dict[str, Any]]:
 
 
 def lines(tenant_id: int, alerts: list[Alert]) -> list[dict[str, Any]]:
-    """Log events of the incident's servers around its begin: what its rule counts, or errors."""
+    """Log events of the incident's servers around its begin: what its rule counts, or errors.
+
+    None of them where the search took too long: the page is needed most when there is much to
+    search.
+    """
     if not any(alert.server_id for alert in alerts):
         return []
     begin = min(alert.opened_at for alert in alerts)
@@ -101,7 +108,10 @@ def lines(tenant_id: int, alerts: list[Alert]) -> list[dict[str, Any]]:
         start=begin - BEFORE,
         end=begin + BEFORE,
     )
-    found = events.search(tenant_id, matcher, limit=LINES).events
+    try:
+        found = events.search(tenant_id, matcher, limit=LINES).events
+    except events.TooMuchToSearch:
+        return []
     hosts = clouds.by_id(event.server_id for event in found)
     return [
         {
@@ -198,6 +208,50 @@ def snapshot(cluster: Cluster, picture: Picture) -> dict[str, Any]:
     }
 
 
+#: Closed incidents whose lines are kept in one run, and for how long after their end it is tried.
+KEPT_AT_ONCE = 200
+KEPT_WITHIN = timedelta(days=2)
+
+
+def keep_lines(now: datetime) -> int:
+    """Keep the log lines of incidents that closed lately: theirs outlive the log; how many did.
+
+    Those with a known cause have kept theirs when it was found.
+    """
+    tenant = Tenant.objects.get(schema_name=current_schema())
+    lately = Incident.objects.filter(resolved_at__gt=now - KEPT_WITHIN, merged_into=None)
+    kept = 0
+    for row in lately.filter(evidence={}).order_by("-pk")[:KEPT_AT_ONCE]:
+        alerts = Alert.objects.filter(incident=row).select_related("rule").order_by("pk")[:SEARCHED]
+        found = [_kept(one) for one in lines(tenant.pk, list(alerts))[:KEPT_LINES]]
+        named = dict.fromkeys(one["entry"] for one in found if one["entry"])
+        told = {"lines": found, "known": list(named)[:KNOWN]}
+        changed = Incident.objects.filter(pk=row.pk, evidence={}).update(evidence=told)
+        kept += bool(changed and found)
+    return kept
+
+
+#: Around so many alerts of an incident lines are looked for.
+SEARCHED = 200
+
+
+def _kept(line: dict[str, Any]) -> dict[str, Any]:
+    """A line of the log as `snapshot` keeps it."""
+    server: Server | None = line["server"]
+    entry = knowledge.explain(line["service"], line["message"])
+    return {
+        "at": line["at"].isoformat(),
+        "server": server.pk if server else None,
+        "host": server.host if server else "",
+        "service": line["service"],
+        "level": line["level"],
+        "message": line["message"][:KEPT_TEXT],
+        "entry": entry.id if entry else "",
+        "count": 1,
+        "servers": 1,
+    }
+
+
 def _telling_first(cluster: Cluster) -> list[gathering.Row]:
     return sorted(cluster.rows, key=lambda row: (row.key not in cluster.signals, row.at, row.key))
 
@@ -235,7 +289,7 @@ def kept_lines(incident: Incident) -> list[dict[str, Any]]:
             "component": "",
             "request_id": "",
             "path": "",
-            "server": {"pk": line["server"], "host": line["host"]},
+            "server": {"pk": line["server"], "host": line["host"]} if line["server"] else None,
         }
         for line in incident.evidence.get("lines", [])
     ]
