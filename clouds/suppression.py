@@ -268,6 +268,13 @@ def active_for(servers: Iterable[int], at: datetime) -> dict[int, Suppression]:
     return found
 
 
+def active_for_group(group: CloudGroup, at: datetime) -> Suppression | None:
+    """What holds for all of a cloud group at this time; maintenance goes before blackout."""
+    whole = Q(group=group) | Q(group=None, server=None)
+    rows = list(_holding(at).filter(whole).order_by("-pk"))
+    return min(rows, key=lambda row: row.kind != Suppression.Kind.MAINTENANCE, default=None)
+
+
 def next_change(at: datetime) -> datetime | None:
     """When the next one begins or ends by itself."""
     rows = Suppression.objects.filter(ended_at=None)

@@ -11,6 +11,7 @@ import redis
 from django.conf import settings
 from django.db import Error
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.template.loader import get_template
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
@@ -38,22 +39,64 @@ def healthz(request: HttpRequest) -> HttpResponse:
 @never_cache
 def readyz(request: HttpRequest) -> HttpResponse:
     """Each component's state and lag in milliseconds; 503 when one that requests need is away."""
+    found = _look()
+    return JsonResponse(found, status=503 if found["state"] == "down" else 200)
+
+
+@require_GET
+@never_cache
+def status(request: HttpRequest) -> HttpResponse:
+    """The same for people; nothing in it is about any organization.
+
+    Drawn without the request: who asks stands in the database, which may be what is away.
+    """
+    found = _look()
+    parts = [
+        {"name": name, "state": part["state"], "text": part.get("error") or say(part)}
+        for (name, say), part in zip(_IN_WORDS, found["components"].values(), strict=True)
+    ]
+    outage = found["components"]["canary"].get("last_outage")
+    shown = {"state": found["state"], "parts": parts, "outage": outage, "now": timezone.now()}
+    return HttpResponse(get_template("status.html").render(shown))
+
+
+#: What each component is called on the page, in the order of /readyz, and what is said of it.
+_IN_WORDS: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
+    ("Database", lambda part: f"Answers in {part['milliseconds']} ms."),
+    ("Live pages and queues", lambda part: f"Answers in {part['milliseconds']} ms."),
+    (
+        "Rules are judged",
+        lambda part: (
+            f"Last {part['lag_seconds']} s ago, {part['behind_seconds']} s behind at most."
+        ),
+    ),
+    (
+        "Messages go out",
+        lambda part: (
+            "No trial has set out yet."
+            if part["age_seconds"] is None
+            else f"A trial from report to message came through {part['age_seconds']} s ago."
+        ),
+    ),
+    ("Reports come in", lambda part: f"{part['waiting']} wait to be written."),
+)
+
+
+def _look() -> dict[str, Any]:
+    now = timezone.now()
     components = {
         "database": _timed(_database),
         "redis": _timed(_redis),
-        "evaluation": evaluation(timezone.now()),
-        "canary": canary(timezone.now()),
+        "evaluation": evaluation(now),
+        "canary": canary(now),
         "ingest": {"state": "up", "waiting": committer.waiting()},
     }
     ready = components["database"]["state"] == "up"
     everything = all(component["state"] == "up" for component in components.values())
-    return JsonResponse(
-        {
-            "state": "up" if everything else "degraded" if ready else "down",
-            "components": components,
-        },
-        status=200 if ready else 503,
-    )
+    return {
+        "state": "up" if everything else "degraded" if ready else "down",
+        "components": components,
+    }
 
 
 def _timed(ask: Callable[[], object]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from django.urls import URLPattern, URLResolver, include, path
 
-from alerts.pages import server_pages, suppression_pages
+from alerts.pages import group_pages, server_pages, suppression_pages
 from clouds.urls import urlpatterns as clouds
 
 handler404 = "sentinel_site.kit.problems.not_found"
@@ -12,6 +12,7 @@ servers = [
     *clouds,
     path("servers/", server_pages.server_list, name="servers"),
     path("servers/<int:pk>/", server_pages.server, name="server"),
+    path("groups/<int:pk>/", group_pages.group, name="group"),
     path("servers/<int:pk>/classify/", suppression_pages.classify, name="classify"),
     path("servers/<int:pk>/remove/", suppression_pages.remove, name="remove"),
 ]

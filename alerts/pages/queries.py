@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Case, Count, F, Max, QuerySet, When
+from django.db.models import Case, Count, Exists, F, Max, OuterRef, QuerySet, When
 
 from accounts import queries as accounts
 from alerts.models import Alert, Incident, Notification, NotificationChannel, Rule, Severity
@@ -25,6 +25,7 @@ def incidents(
     severity: str = "",
     *,
     server_id: int | None = None,
+    group_id: int | None = None,
     before: int | None = None,
     limit: int = PAGE,
 ) -> list[Incident]:
@@ -32,11 +33,14 @@ def incidents(
 
     `before` is the id behind which the next page goes on.
     """
+    of_it = Alert.objects.filter(incident=OuterRef("pk"))
     found = Incident.objects.filter(resolved_at__isnull=state == "open")
     if severity in Severity.values:
         found = found.filter(severity=severity)
     if server_id is not None:
-        found = found.filter(alert__server=server_id).distinct()
+        found = found.filter(Exists(of_it.filter(server=server_id)))
+    if group_id is not None:
+        found = found.filter(Exists(of_it.filter(server__group=group_id)))
     if before is not None:
         found = found.filter(pk__lt=before)
     if state == "open":
@@ -150,6 +154,11 @@ def state_of(server: Server) -> str:
     if server.status == Server.Status.UP:
         return server.health
     return min(server.status, server.health, key=_STATES.index)
+
+
+def worst_of(servers: Iterable[Server]) -> str:
+    """One word for how servers are together: the worst of their states."""
+    return min((state_of(server) for server in servers), key=_STATES.index, default="ok")
 
 
 def badness(server: Server) -> int:

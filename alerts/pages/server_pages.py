@@ -72,7 +72,7 @@ AGENT_CHARTS = (
 @permit(Role.VIEWER)
 def dashboard(request: TenantRequest) -> HttpResponse:
     """Its parts are asked for only where the page or the fragment draws them."""
-    servers = _worst_first(clouds.fleet())
+    servers = worst_first(clouds.fleet())
     counts = queries.open_counts()
     open_count = sum(counts.values())
     headline, subline = _in_a_sentence(servers, open_count)
@@ -85,7 +85,7 @@ def dashboard(request: TenantRequest) -> HttpResponse:
         "closed_at": queries.last_closed_at(),
         "groups": SimpleLazyObject(lambda: _groups(servers)),
         "fleet": SimpleLazyObject(lambda: _cells(servers)),
-        "servers": SimpleLazyObject(lambda: _rows(request.tenant.pk, servers[:LOOK_AT])),
+        "servers": SimpleLazyObject(lambda: rows_of(request.tenant.pk, servers[:LOOK_AT])),
         "events_url": _events_url(),
     }
     template = fragment(
@@ -156,7 +156,7 @@ def _cells(servers: list[Server]) -> list[dict[str, Any]]:
 @require_GET
 @permit(Role.VIEWER)
 def server_list(request: TenantRequest) -> HttpResponse:
-    everything = _worst_first(clouds.fleet())
+    everything = worst_first(clouds.fleet())
     asked = {name: request.GET.get(name, "").strip() for name in ("q", "group", "status")}
     found = [
         server
@@ -178,7 +178,7 @@ def server_list(request: TenantRequest) -> HttpResponse:
     if template.endswith("_palette.html"):
         context["servers"] = everything[:PALETTE]
     else:
-        context["servers"] = _rows(request.tenant.pk, found)
+        context["servers"] = rows_of(request.tenant.pk, found)
     return render(request, template, context)
 
 
@@ -189,11 +189,11 @@ def _how_many_up(servers: list[Server]) -> str:
     return f"{up} of {len(servers)} servers report" if servers else "Servers"
 
 
-def _worst_first(servers: Iterable[Server]) -> list[Server]:
+def worst_first(servers: Iterable[Server]) -> list[Server]:
     return sorted(servers, key=lambda one: (queries.badness(one), one.host))
 
 
-def _rows(tenant_id: int, servers: list[Server]) -> list[dict[str, Any]]:
+def rows_of(tenant_id: int, servers: list[Server]) -> list[dict[str, Any]]:
     """Servers with their newest values, as `clouds/_servers.html` shows them."""
     ids = [server.pk for server in servers]
     heard = metrics.last_seen(tenant_id)

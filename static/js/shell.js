@@ -184,3 +184,11 @@ function alarm() {
 }
 alarm();
 document.addEventListener("htmx:oobAfterSwap", alarm);
+
+/* -- the cloud group that the page is about stays marked when the groups are drawn anew -- */
+
+document.addEventListener("htmx:oobAfterSwap", () => {
+  for (const link of document.querySelectorAll("#nav-groups a")) {
+    if (link.pathname === location.pathname) link.setAttribute("aria-current", "page");
+  }
+});

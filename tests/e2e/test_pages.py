@@ -45,7 +45,15 @@ NOT_PAGES = [
     r"^2fa/webauthn/keys/<int:pk>/(remove|edit)/$",
 ]
 #: Shown to people who are not signed in.
-DOORS = ["", "login/", "signup/", "password/reset/", "password/reset/done/", "confirm-email/"]
+DOORS = [
+    "",
+    "status/",
+    "login/",
+    "signup/",
+    "password/reset/",
+    "password/reset/done/",
+    "confirm-email/",
+]
 #: Pages that lead elsewhere, as there is nothing to be done there now.
 LEADING_ELSEWHERE = [
     "",
@@ -142,6 +150,7 @@ def furnished(organization):
     step = {"after": 0, "channels": [channel["id"]]}
     ids = {
         "servers": server,
+        "groups": group["id"],
         "incidents": alert["incident"],
         "rules": rule["id"],
         "rules/alerts": alert["id"],

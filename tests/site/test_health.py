@@ -7,11 +7,13 @@ import logging
 from datetime import timedelta
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.models import Tenant
 from metrics import outages, roundtrips
+from sentinel_site import health
 from sentinel_site.kit import heartbeat, listening
 from sentinel_site.kit.redis_client import client as redis_client
 
@@ -74,6 +76,33 @@ def test_the_canarys_last_round_trip_is_told_and_an_old_one_degrades(client, db)
     assert (told["state"], told["components"]["canary"]["state"]) == ("degraded", "down")
     listening.note(now)
     assert client.get("/readyz").json()["state"] == "up", "after a start there is time for one"
+
+
+def test_people_read_the_same_on_a_page(client, db):
+    heartbeat.beat(timezone.now())
+    page = client.get("/status/").content.decode()
+    assert "Sentinella works" in page
+    assert "behind at most" in page
+    assert "No trial has set out yet." in page
+    heartbeat.beat(timezone.now() - timedelta(minutes=5))
+    assert "A part of Sentinella does not work" in client.get("/status/").content.decode()
+
+
+def test_the_page_is_there_when_the_database_is_not(client, alice, monkeypatch):
+    client.force_login(alice)
+    client.get("/status/")
+
+    def away():
+        raise OperationalError("connection refused")
+
+    monkeypatch.setattr(health, "_database", away)
+    monkeypatch.setattr(health.timers, "lag", lambda _: away())
+    monkeypatch.setattr(health.roundtrips, "last", away)
+    with CaptureQueriesContext(connection) as asked:
+        page = client.get("/status/").content.decode()
+    assert "Sentinella does not work now" in page
+    assert "OperationalError" in page
+    assert not asked.captured_queries, "who asks is not looked up"
 
 
 def test_our_own_last_outage_is_told(client, db):

@@ -50,6 +50,7 @@ NO_SUCH_ID = 987_654_321
 #: How a route with an id finds one that exists in the current schema, by the start of its path.
 EXISTING = {
     "servers/": lambda tenant: Server.objects.first().pk,
+    "groups/": lambda tenant: CloudGroup.objects.first().pk,
     "incidents/": lambda tenant: Incident.objects.first().pk,
     "rules/": lambda tenant: Rule.objects.first().pk,
     "rules/alerts/": lambda tenant: Alert.objects.first().pk,
@@ -99,6 +100,7 @@ PUBLIC = {
     "favicon.ico": "",
     "healthz": "",
     "readyz": "",
+    "status/": "of the installation, not of any organization",
     "api/schema/": "",
     "api/docs/": "",
     "ping/": "whose check-in the secret in the path is",

@@ -687,6 +687,28 @@ SCENES: dict[str, tuple[str, str, dict[str, Any]]] = {
     ),
     "palette": ("clouds/_palette.html", "clouds:servers", {"servers": [CTL_1, CMP_7]}),
     "server": ("clouds/server.html", "clouds:server", SERVER),
+    "group": (
+        "clouds/group.html",
+        "clouds:group",
+        {
+            "group": GRU,
+            "state": "critical",
+            "headline": "48 of 49 servers report.",
+            "total": 49,
+            "releases": ["2025.1 Epoxy"],
+            "incidents": INCIDENTS,
+            "cells": [CTL_1, CMP_12, *FINE],
+            "servers": SERVERS,
+            "listed": 50,
+            "suppression": None,
+            "uptime": {},
+        },
+    ),
+    "group-empty": (
+        "clouds/group.html",
+        "clouds:group",
+        {"group": LAB, "state": "ok", "headline": "No server is in it yet.", "total": 0},
+    ),
     "server-bare": (
         "clouds/server.html",
         "clouds:server",
