@@ -257,14 +257,14 @@ class EventSerializer(serializers.ModelSerializer[Event]):
 
 class IncidentSerializer(serializers.ModelSerializer[Incident]):
     alerts = AlertSerializer(
-        source="alert_set",
+        source="newest_alerts",
         many=True,
         read_only=True,
         help_text="The newest 200 of them; `alerts/?incident=` lists all.",
     )
     alert_count = serializers.IntegerField(read_only=True)
     events = EventSerializer(
-        source="event_set",
+        source="newest_events",
         many=True,
         read_only=True,
         help_text="The newest 200 of them, oldest first.",

@@ -192,8 +192,14 @@ class IncidentViewSet(ReadOnlyModelViewSet[Incident]):
     """Alerts that belong together, newest first; what people acknowledge and resolve."""
 
     queryset = Incident.objects.prefetch_related(
-        Prefetch("alert_set", Alert.objects.select_related("server").order_by("-pk")[:NESTED]),
-        Prefetch("event_set", Event.objects.order_by("-at", "-pk")[:NESTED]),
+        Prefetch(
+            "alert_set",
+            Alert.objects.select_related("server").order_by("-pk")[:NESTED],
+            to_attr="newest_alerts",
+        ),
+        Prefetch(
+            "event_set", Event.objects.order_by("-at", "-pk")[:NESTED], to_attr="newest_events"
+        ),
     ).annotate(alert_count=_counted(Alert), event_count=_counted(Event))
     serializer_class = IncidentSerializer
     pagination_class = NewestFirst

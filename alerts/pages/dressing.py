@@ -129,8 +129,8 @@ def _said(rows: Sequence[Incident]) -> dict[int, str]:
     """What was last said of each."""
     last = (
         Event.objects.filter(incident__in=rows, kind__in=SAYS_WHAT)
-        .order_by("incident", "-at", "-pk")
-        .distinct("incident")
+        .order_by("incident_id", "-at", "-pk")
+        .distinct("incident_id")
     )
     return dict(last.values_list("incident", "text"))
 

@@ -134,7 +134,7 @@ def alerts_of(server_id: int, limit: int) -> list[Alert]:
 def worst_by_server(server_ids: Iterable[int]) -> dict[int, Alert]:
     """The worst open alert of each of these servers, the newest of equals."""
     found = Alert.objects.filter(resolved_at=None, server__in=server_ids)
-    worst = found.order_by("server", WORST_FIRST, "-pk").distinct("server")
+    worst = found.order_by("server_id", WORST_FIRST, "-pk").distinct("server_id")
     return {alert.server_id: alert for alert in worst if alert.server_id}
 
 

@@ -13,6 +13,7 @@ from alerts.models import Incident
 from clouds import suppression
 from clouds.models import CloudGroup
 from clouds.suppression import Decision
+from sentinel_site.kit.tenancy import in_schema
 from tests.alerts.builders import make_rule, make_server
 from tests.alerts.test_breaches import read
 
@@ -49,7 +50,8 @@ def test_a_group_says_that_all_of_it_is_muted(acme, alice, client, munich):
     client.force_login(alice)
     assert "Nobody is told of alerts here" not in shown(client, munich)
     now = timezone.now()
-    suppression.start_maintenance(munich, Decision("New switches"), now, now + HOUR)
+    with in_schema(acme.schema_name):
+        suppression.start_maintenance(munich, Decision("New switches"), now, now + HOUR)
     assert "Maintenance of group Munich: New switches." in shown(client, munich)
 
 
@@ -74,8 +76,9 @@ def test_more_servers_and_incidents_take_no_more_statements(acme, alice, client,
     rule, now = make_rule(), timezone.now()
     counts = []
     for upto in (range(3), range(3, 12)):
-        for number in upto:
-            read(rule, make_server(f"m-{number}", group=munich), 90, now)
+        with in_schema(acme.schema_name):
+            for number in upto:
+                read(rule, make_server(f"m-{number}", group=munich), 90, now)
         with CaptureQueriesContext(connection) as asked:
             shown(client, munich, "?fragment=state")
         counts.append(len(asked))
