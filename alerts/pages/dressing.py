@@ -81,7 +81,7 @@ def _places(rows: Sequence[Incident]) -> dict[int, _Place]:
             on_servers=Count("server"),
             first=Min("server"),
             last=Max("server"),
-            host=Min(Coalesce("server__host", "resource")),
+            first_host=Min(Coalesce("server__host", "resource")),
             last_host=Max(Coalesce("server__host", "resource")),
         )
     )
@@ -90,7 +90,7 @@ def _places(rows: Sequence[Incident]) -> dict[int, _Place]:
             row["first"]
             if row["first"] == row["last"] and row["on_servers"] == row["alerts"]
             else None,
-            row["host"] if row["host"] == row["last_host"] else "",
+            row["first_host"] if row["first_host"] == row["last_host"] else "",
             row["alerts"],
         )
         for row in counted
