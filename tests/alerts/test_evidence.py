@@ -9,9 +9,10 @@ from alerts.models import Alert, Incident
 from clouds.models import Server
 from metrics import events
 from metrics.events import TooMuchToSearch
+from tests.alerts.cascades import AMQP
 from tests.alerts.test_evaluation import MINUTE, NOW, cpu, log, send
 
-UNREACHABLE = "AMQP server on 10.0.0.11:5672 is unreachable: [Errno 111] ECONNREFUSED. Trying again"
+UNREACHABLE = AMQP.format(n=1)
 
 
 @pytest.fixture
