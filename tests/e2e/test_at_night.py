@@ -83,7 +83,7 @@ def test_from_the_link_in_slack_to_the_cause_and_taking_it_are_three_taps_at_mos
     page, hand = visitor.page, Hand(visitor.page)
     hand.follows(told)
     cause = page.get_by_role("region", name="Probable cause")
-    expect(cause.get_by_text("RabbitMQ on ctl1-night")).to_be_in_viewport()
+    expect(cause.get_by_text("RabbitMQ", exact=True)).to_be_in_viewport()
     expect(page.get_by_role("heading", level=1)).to_be_in_viewport()
     take = page.get_by_role("button", name="Acknowledge")
     expect(take).to_be_in_viewport()
