@@ -14,7 +14,7 @@ from tests.alerts.builders import MINUTE, NOON, make_rule, make_server
 STORM = 2000
 PATHS = (
     "/o/acme/incidents/",
-    "/o/acme/incidents/?fragment=bell",
+    "/o/acme/notices/",
     "/o/acme/incidents/{pk}/",
     "/o/acme/api/v1/incidents/",
     "/o/acme/api/v1/incidents/{pk}/",
