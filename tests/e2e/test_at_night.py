@@ -95,7 +95,7 @@ def test_from_the_link_in_slack_to_the_cause_and_taking_it_are_three_taps_at_mos
     assert taken["acknowledged_at"]
     # what to do about it is on the same page, and so is what was said
     expect(page.get_by_role("region", name="What to do")).to_contain_text("rabbitmq")
-    expect(page.get_by_role("list", name="Timeline")).to_contain_text("Acknowledged")
+    expect(page.locator("#timeline")).to_contain_text("Acknowledged")
 
 
 def test_the_link_in_slack_leads_through_the_sign_in_to_its_incident(visit, told, organization):
