@@ -157,10 +157,12 @@ function read() {
   const upto = Number(bell.querySelector("[data-newest]")?.dataset.newest || 0);
   if (upto <= shownTo) return;
   shownTo = upto;
-  const said = new FormData();
-  said.set("upto", upto);
-  said.set("csrfmiddlewaretoken", JSON.parse(document.body.getAttribute("hx-headers"))["X-CSRFToken"]);
-  navigator.sendBeacon(bell.dataset.bell, said);
+  fetch(bell.dataset.bell, {
+    method: "POST",
+    body: new URLSearchParams({ upto }),
+    headers: JSON.parse(document.body.getAttribute("hx-headers")),
+    keepalive: true, // goes out also when the page is left
+  }).catch(() => { shownTo = 0; }); // not said; the next closing says it
   const count = document.getElementById("count-bell");
   if (count) count.hidden = true;
   for (const notice of bell.querySelectorAll(".unread")) notice.classList.remove("unread");

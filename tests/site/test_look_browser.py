@@ -146,6 +146,33 @@ def test_a_hint_refetches_what_shows_that_kind_and_nothing_else(site: Site) -> N
     assert site.times("fragment=fleet") == before
 
 
+def test_b_opens_the_bell_and_what_it_showed_is_read_when_it_closes(site: Site) -> None:
+    said: list[str] = []
+
+    def keep(route: Route) -> None:
+        said.append(route.request.post_data or "")
+        route.fulfill(status=204, body="")
+
+    site.answers["/notices/read/"] = keep
+    site.open("dashboard")
+    bell, count = site.page.locator("#bell"), site.page.locator("#count-bell")
+    expect(bell.locator(".notice")).to_have_count(4)
+    expect(count).to_have_text("2 unread")
+    site.page.keyboard.press("b")
+    expect(bell.locator(".notice a").first).to_be_focused()
+    expect(bell.locator(".unread")).to_have_count(2)
+    assert said == [], "it is being looked at"
+    site.page.keyboard.press("Escape")
+    expect(count).to_be_hidden()
+    expect(bell.locator(".unread")).to_have_count(0)
+    _until(lambda: bool(said), site.page)
+    assert said == ["upto=40"]
+    site.page.keyboard.press("b")
+    site.page.keyboard.press("b")
+    expect(bell).to_be_hidden()
+    assert len(said) == 1, "nothing is new"
+
+
 def test_an_answer_that_says_the_same_leaves_the_page_alone(site: Site) -> None:
     site.open("dashboard")
     expect(site.page.locator("[data-live-chip]")).to_have_text("Live")
