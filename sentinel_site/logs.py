@@ -25,7 +25,8 @@ _SHARED: list[Any] = [
 
 #: Addresses that are secrets themselves: whoever reads a log must not be able to call them.
 _SECRETS = re.compile(
-    r"^/(ping/[0-9]+-|signin/[^/]+/|invitations/|confirm-email/|password/reset/key/)[^/]+"
+    r"^/(ping/[0-9]+-|signin/[^/]+/|invitations/|confirm-email/|password/reset/key/|unsubscribe/)"
+    r"[^/]+"
 )
 
 

@@ -130,6 +130,7 @@ def test_redis_away_degrades_and_does_not_fail(client, db, settings):
         ("/invitations/s3cret/", "/invitations/…/"),
         ("/confirm-email/s3cret/", "/confirm-email/…/"),
         ("/password/reset/key/1-s3cret/", "/password/reset/key/…/"),
+        ("/unsubscribe/WzEsMl0:1x:s3cret/", "/unsubscribe/…/"),
         ("/o/acme/servers/12/", "/o/acme/servers/12/"),
     ],
 )
