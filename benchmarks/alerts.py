@@ -1,5 +1,6 @@
 """Alerts of other tools: accepted, de-duplicated and recorded, one a request, beside alerta-server,
-which stores them in the same PostgreSQL; then 10,000 breaches of one evaluation at once.
+which stores them in the same PostgreSQL; then 10,000 breaches of one evaluation at
+once, and their end.
 
 CLIENTS connections send the same alerts to both, by turns: half of them new, half repeated. CPU is
 user and system time of the server's processes and of PostgreSQL's. alerta-server runs under
@@ -19,7 +20,7 @@ import sys
 import tempfile
 import time
 import venv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ from django.utils import timezone
 from accounts import keys
 from accounts.models import Key
 from alerts.engines import evaluation
+from alerts.lifecycle import incidents
 from alerts.models import Alert, Rule
 from benchmarks import measuring, rules
 from clouds.models import Server
@@ -102,9 +104,9 @@ def run() -> None:
             pairs = zip(*(rates[one.name][1:] for one in found), strict=True)
             ratio = statistics.median(a / b for a, b in pairs)
             print(f"alerts    ratio                         {ratio:8.1f} x")
-    print(
-        f"alerts    of one evaluation             {_of_one_evaluation():8.0f} alerts per CPU-second"
-    )
+    opened, ended = _of_one_evaluation()
+    print(f"alerts    of one evaluation             {opened:8.0f} alerts per CPU-second")
+    print(f"alerts    that end at once              {ended:8.0f} alerts per CPU-second")
 
 
 def _rate(one: Contender, postgres: psutil.Process, run: str) -> float:
@@ -201,8 +203,8 @@ def _wait(port: int, path: str, program: subprocess.Popen[bytes], log: Path) -> 
         time.sleep(0.2)
 
 
-def _of_one_evaluation() -> float:
-    """Alerts per second of CPU where one evaluation finds all of them."""
+def _of_one_evaluation() -> tuple[float, float]:
+    """Alerts per second of CPU where one evaluation finds all of them, and where all end."""
     tenant, now = measuring.tenant("breaches"), timezone.now()
     with in_schema(tenant.schema_name):
         Rule.objects.all().delete()
@@ -220,9 +222,18 @@ def _of_one_evaluation() -> float:
         servers = [row.pk for row in Server.objects.bulk_create(rows, batch_size=2000)]
         values = [[rules.LIMIT + 5] * rules.RULES] * BREACHES
         rules.store(tenant, servers, values, now)
-        postgres = measuring.postgres()
-        before = measuring.own_cpu() + measuring.cpu(postgres)
-        evaluation.evaluate(timezone.now())
-        spent = measuring.own_cpu() + measuring.cpu(postgres) - before
-        assert Alert.objects.filter(resolved_at=None).count() == BREACHES
-    return BREACHES / spent
+        opened = _spent(lambda: evaluation.evaluate(timezone.now()))
+        alerts = list(Alert.objects.filter(resolved_at=None))
+        assert len(alerts) == BREACHES
+        over = [incidents.Recovered(alert, 0.0, "It is over.") for alert in alerts]
+        ended = _spent(lambda: incidents.recover_all(over, timezone.now()))
+        assert not Alert.objects.filter(resolved_at=None).exists()
+    return BREACHES / opened, BREACHES / ended
+
+
+def _spent(work: Callable[[], None]) -> float:
+    """Seconds of CPU, of this process and of PostgreSQL."""
+    postgres = measuring.postgres()
+    before = measuring.own_cpu() + measuring.cpu(postgres)
+    work()
+    return measuring.own_cpu() + measuring.cpu(postgres) - before

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from alerts import bulk
+from alerts.engines import breaches
 from alerts.lifecycle import incidents
-from alerts.models import Alert, Event, Incident, Notification, Severity
+from alerts.models import Alert, Event, Incident, Judgement, Notification, Severity
 from clouds.models import Server
 from tests.alerts.builders import MINUTE, NOON, make_rule, make_server
 
@@ -90,8 +94,6 @@ def test_what_is_on_no_server_of_ours_is_told_too(acme):
 
 
 def test_what_another_tool_found_is_an_alert_that_no_rule_of_ours_ends(acme):
-    from alerts.engines import breaches
-
     server = make_server()
     row = found(None, server.pk, origin="alertmanager", title="TargetDown\0", subject="")
     outcome = incidents.open_all([row], NOON)[row.fingerprint]
@@ -99,6 +101,55 @@ def test_what_another_tool_found_is_an_alert_that_no_rule_of_ours_ends(acme):
     alert = Alert.objects.get(pk=outcome.alert)
     assert (alert.origin, alert.title, alert.subject) == ("alertmanager",) + ("TargetDown�",) * 2
     assert alert.resolved_at is None
+
+
+@pytest.mark.parametrize(
+    "tags", [{}, {"mount": "/var", "device": "sda"}, {"a": "é"}, {"a": 'q"\\'}, {"a": "\x7f\n/"}]
+)
+def test_the_fingerprint_of_a_series_is_what_it_was_in_every_version(acme, tags):
+    rule = make_rule()
+    text = json.dumps([rule.pk, 7, sorted(tags.items())], separators=(",", ":"))
+    assert breaches.fingerprint(rule, 7, tags) == hashlib.sha256(text.encode()).hexdigest()[:40]
+
+
+def test_rows_that_are_alike_or_not_are_inserted_and_changed_as_they_are(acme):
+    rule = make_rule()
+    given = [
+        {
+            "rule_id": rule.pk,
+            "version": 1,
+            "fingerprint": name,
+            "at": NOON,
+            "value": value,
+            "limit": None,
+            "decision": "opens",
+        }
+        for name, value in (("a", 1.5), ("b", None), ("c", 1.5))
+    ]
+    for rows in (given, given[:1], [given[0]] * 2):
+        Judgement.objects.all().delete()
+        ids = bulk.insert(Judgement, rows)
+        stored = Judgement.objects.order_by("pk").values(*given[0])
+        assert list(stored) == rows
+        changed = bulk.update(
+            Judgement, [{"id": pk, "limit": 7.0} for pk in ids], '"limit" = given."limit"'
+        )
+        assert sorted(changed) == [(pk,) for pk in sorted(ids)]
+        assert set(Judgement.objects.values_list("limit", flat=True)) == {7.0}
+
+
+@pytest.mark.parametrize("some", [[], [0], [0, 2], [2, 2]])
+def test_among_finds_what_in_finds(acme, some):
+    servers = fleet(3)
+    rule = make_rule()
+    incidents.open_all([found(rule, server) for server in servers], NOON)
+    wanted = [servers[number] for number in some]
+    for field in ("pk", "server"):
+        model = Server if field == "pk" else Alert
+        expected = set(model.objects.filter(**{f"{field}__in": wanted}))
+        assert set(model.objects.filter(**{f"{field}__among": wanted})) == expected
+        rest = model.objects.exclude(**{f"{field}__among": wanted})
+        assert set(rest) == set(model.objects.all()) - expected
 
 
 @pytest.mark.parametrize("count", [2000])
