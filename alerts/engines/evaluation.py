@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -31,6 +34,22 @@ CLAIM = timedelta(minutes=1)
 MOMENT = timedelta(milliseconds=1)
 
 
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Leave cycles of garbage till later: an evaluation makes many objects and hardly any of those.
+
+    Python looks for them ever again while thousands of alerts open, for two fifths of the time.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+@_collector_paused()
 def evaluate(at: datetime) -> None:
     """Evaluate the current schema at this slot; does nothing while another run is at it."""
     tenant = Tenant.objects.get(schema_name=current_schema())

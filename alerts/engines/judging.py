@@ -6,7 +6,7 @@ preview keeps it in memory, but both ask `judge_next`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -80,13 +80,13 @@ def judge_next(
     state = State(since, None, state.severity)
     if not state.severity:
         if at - since >= terms.hold:
-            return Judged(replace(state, severity=breach.severity), Decision.OPENS, breach)
+            return Judged(State(since, None, breach.severity), Decision.OPENS, breach)
         return Judged(state, Decision.BEGINS if began else Decision.WAITS, breach)
     if breach.severity == state.severity:
         return Judged(state, Decision.HOLDS, breach)
     worse = SEVERITIES.index(breach.severity) > SEVERITIES.index(state.severity)
     decision = Decision.RAISED if worse else Decision.LOWERED
-    return Judged(replace(state, severity=breach.severity), decision, breach)
+    return Judged(State(since, None, breach.severity), decision, breach)
 
 
 def _without(terms: Terms, state: State, point: datetime, at: datetime) -> Judged:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from alerts import bulk
 from alerts.dispatching import dispatch
@@ -113,15 +115,10 @@ def _part(row: Row, cluster: Cluster) -> str:
 def _found(pk: int, cluster: Cluster, picture: Picture, at: datetime) -> tuple[Incident, Line]:
     """A new incident, not yet stored, and the line by which it begins."""
     first = _first(cluster)
-    given = {
-        "id": pk,
-        "title": bulk.fit(gathering.title(cluster, picture.hosts) or first.called, 300),
-        "severity": gathering.severity_of(cluster.rows),
-        "opened_at": at,
-    }
-    fields = Incident._meta.concrete_fields
-    values = [given.get(field.attname, field.get_default()) for field in fields]
-    incident = Incident.from_db(None, [field.attname for field in fields], values)
+    incident = _blank()
+    incident.pk, incident.opened_at = pk, at
+    incident.title = bulk.fit(gathering.title(cluster, picture.hosts) or first.called, 300)
+    incident.severity = gathering.severity_of(cluster.rows)
     if cluster.cause is not None:
         _name_cause(incident, cluster, picture)
     text = first.text
@@ -129,6 +126,18 @@ def _found(pk: int, cluster: Cluster, picture: Picture, at: datetime) -> tuple[I
         text = f"{text}; {_counted(cluster.rows, but=first)}"
     not_before = at + cluster.hold if cluster.hold else None
     return incident, Line(incident, Event.Kind.OPENED, text, f"opened:{pk}", not_before)
+
+
+def _blank() -> Incident:
+    """An incident of which nothing is known; an evaluation may find thousands, so it is quick."""
+    names, defaults = _fields()
+    return Incident.from_db(None, names, [one() for one in defaults])
+
+
+@functools.cache
+def _fields() -> tuple[list[str], list[Callable[[], Any]]]:
+    fields = Incident._meta.concrete_fields
+    return [field.attname for field in fields], [field.get_default for field in fields]
 
 
 def _first(cluster: Cluster) -> Row:

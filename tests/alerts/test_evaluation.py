@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -482,3 +483,17 @@ def test_the_services_of_a_server_and_its_health_are_counted_together(acme, rule
 
 def test_migrations_are_complete(db):
     call_command("makemigrations", check=True, dry_run=True, verbosity=0)
+
+
+def test_garbage_is_collected_again_after_an_evaluation_that_failed(acme, monkeypatch):
+    seen = []
+
+    def fails(*args):
+        seen.append(gc.isenabled())
+        raise RuntimeError
+
+    monkeypatch.setattr(evaluation.fleet, "read", fails)
+    with pytest.raises(RuntimeError):
+        evaluation.evaluate(timezone.now())
+    assert seen == [False]
+    assert gc.isenabled()
