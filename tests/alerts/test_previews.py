@@ -115,7 +115,7 @@ def test_a_preview_stores_nothing_and_is_shown_on_the_page(acme, rules, bob, cli
         "span": "24h", "rule": "",
     }  # fmt: skip
     page = client.post("/o/acme/rules/preview/", form).content.decode()
-    assert "1 alert in the last 1 d" in page
+    assert "1 alert in the last 24 hours" in page
     assert "still open" in page
     assert "&quot;spans&quot;:[{" in page
     with in_schema(acme.schema_name):
