@@ -8,6 +8,7 @@ import statistics
 import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -62,18 +63,47 @@ def breach_at_random(organization, slack, path, count, seed, between, name="CPU"
     return list(found.values())
 
 
-def test_slack_is_called_within_a_tick_and_a_second_of_a_stored_breach(product, slack, figure):
-    organization = product.bootstrap(f"lat-{uuid.uuid4().hex[:6]}")
-    path = tell(organization, slack)
-    latencies = breach_at_random(
-        organization, slack, path, BREACHES, 1, lambda chance, _: chance.uniform(0.3, 2.4)
-    )
-    figure(
-        f"breach stored, Slack called (tick {TICK:g} s): p50 {statistics.median(latencies):.2f} s, "
-        f"p95 {p95(latencies):.2f} s, worst {max(latencies):.2f} s of {len(latencies)}"
-    )
-    assert len(latencies) == BREACHES
-    assert p95(latencies) <= TICK + SECOND
+@pytest.fixture
+def quick(mailbox, tmp_path):
+    """A product that looks once a second."""
+    it = Product(tmp_path / "state", mailbox.port, "--no-agent")
+    it.instance.environ["TICK_SECONDS"] = "1"
+    try:
+        it.start()
+        yield it
+    finally:
+        it.stop()
+
+
+def test_slack_is_called_within_a_tick_and_a_second_of_a_stored_breach(
+    product, quick, slack, figure
+):
+    """At default settings, and within a second where an installation looks once a second."""
+
+    def run(it, tick, seed, longest):
+        organization = it.bootstrap(f"lat-{uuid.uuid4().hex[:6]}")
+        path = tell(organization, slack)
+        latencies = breach_at_random(
+            organization,
+            slack,
+            path,
+            BREACHES,
+            seed,
+            lambda chance, _: chance.uniform(0.3, longest),
+        )
+        figure(
+            f"breach stored, Slack called (tick {tick:g} s): p50 "
+            f"{statistics.median(latencies):.2f} s, p95 {p95(latencies):.2f} s, "
+            f"worst {max(latencies):.2f} s of {len(latencies)}"
+        )
+        return latencies
+
+    with ThreadPoolExecutor() as pool:
+        usual = pool.submit(run, product, TICK, 1, 2.4)
+        often = pool.submit(run, quick, 1, 2, 2.0)
+    assert len(usual.result()) == len(often.result()) == BREACHES
+    assert p95(usual.result()) <= TICK + SECOND
+    assert p95(often.result()) <= SECOND
 
 
 def test_what_slack_answers_badly_disturbs_no_other_channel_and_is_told_in_the_log(
@@ -184,28 +214,3 @@ def test_a_storm_is_one_message_a_minute_and_delays_no_other_tenant(product, sla
         lambda: not loud.get("notifications/", state="waiting")["results"], 180, "all are told"
     )
     assert told
-
-
-@pytest.fixture
-def quick(mailbox, tmp_path):
-    """A product that looks once a second."""
-    it = Product(tmp_path / "state", mailbox.port, "--no-agent")
-    it.instance.environ["TICK_SECONDS"] = "1"
-    try:
-        it.start()
-        yield it
-    finally:
-        it.stop()
-
-
-def test_with_a_tick_of_a_second_slack_is_called_within_a_second(quick, slack, figure):
-    organization = quick.bootstrap("quick")
-    path = tell(organization, slack)
-    latencies = breach_at_random(
-        organization, slack, path, BREACHES, 2, lambda chance, _: chance.uniform(0.3, 2.0)
-    )
-    figure(
-        f"breach stored, Slack called (tick 1 s): p50 {statistics.median(latencies):.2f} s, "
-        f"p95 {p95(latencies):.2f} s, worst {max(latencies):.2f} s of {len(latencies)}"
-    )
-    assert p95(latencies) <= SECOND
