@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -31,24 +32,58 @@ FORGOTTEN = timedelta(days=60)
 REFRESHED = timedelta(hours=1)
 
 
-def sheets(tenant: Tenant, scopes: Mapping[Rule, Mask], fleet: Fleet) -> list[Sheet]:
-    """What the event rules look at."""
-    found = []
+#: When something was met first, and when last.
+_Times = tuple[datetime, datetime]
+
+
+@dataclass
+class Learned:
+    """What event rules are to remember of a slot."""
+
+    fresh: dict[Rule, dict[int, _Times]] = field(default_factory=dict)
+    later: list[Remembered] = field(default_factory=list)
+    until: dict[Rule, datetime] = field(default_factory=dict)
+    old: list[tuple[Rule, datetime]] = field(default_factory=list)
+
+    def keep(self) -> None:
+        """Write it; call it in the transaction in which these rules' alerts are changed."""
+        for rule, before in self.old:
+            Remembered.objects.filter(rule=rule, last_at__lt=before).delete()
+        Remembered.objects.bulk_create(
+            [
+                Remembered(rule=rule, key=key, first_at=first, last_at=last)
+                for rule, times in self.fresh.items()
+                for key, (first, last) in times.items()
+            ],
+            ignore_conflicts=True,
+            batch_size=1000,
+        )
+        Remembered.objects.bulk_update(self.later, ["last_at"], batch_size=500)
+        for rule, at in self.until.items():
+            Rule.objects.filter(pk=rule.pk).update(learned_at=at)
+            rule.learned_at = at
+
+
+def sheets(
+    tenant: Tenant, scopes: Mapping[Rule, Mask], fleet: Fleet
+) -> tuple[list[Sheet], Learned]:
+    """What the event rules look at, and what they are to remember of it."""
+    found, learned = [], Learned()
     for rule, mask in scopes.items():
         if rule.kind != Rule.Kind.EVENT:
             continue
         try:
-            found.append(_sheet(tenant, rule, fleet, mask))
+            found.append(_sheet(tenant, rule, fleet, mask, learned))
         except events.TooMuchToSearch:  # its alerts stay as they are, and no other rule waits
             log.warning("a rule asks for too much to be searched", rule=rule.name)
-    return found
+    return found, learned
 
 
-def _sheet(tenant: Tenant, rule: Rule, fleet: Fleet, mask: Mask) -> Sheet:
+def _sheet(tenant: Tenant, rule: Rule, fleet: Fleet, mask: Mask, learned: Learned) -> Sheet:
     if rule.aggregation == Rule.Aggregation.NEW:
-        return _new(tenant, rule, fleet, mask)
+        return _new(tenant, rule, fleet, mask, learned)
     if rule.aggregation == Rule.Aggregation.ABSENT:
-        return _absent(tenant, rule, fleet, mask)
+        return _absent(tenant, rule, fleet, mask, learned)
     met = events.met(tenant.pk, matcher_of(rule, fleet.at - rule.window, fleet.at))
     return counted(rule, met, fleet.ids[mask])
 
@@ -91,32 +126,29 @@ def counted(rule: Rule, met: list[Met], ids: NDArray[np.int64]) -> Sheet:
     return Sheet(rule, terms_of(rule), ids, values, reading)
 
 
-def _new(tenant: Tenant, rule: Rule, fleet: Fleet, mask: Mask) -> Sheet:
+def _new(tenant: Tenant, rule: Rule, fleet: Fleet, mask: Mask, learned: Learned) -> Sheet:
     """How many patterns each server wrote within the window that nobody wrote before."""
+    first_look: dict[int, _Times] = {}
     if rule.learned_at is None:
-        known = _learned(tenant, rule, fleet.at)
-        _remember(rule, {one.fingerprint: (one.first_at, one.last_at) for one in known})
-        _learned_until(rule, fleet.at)
+        first_look = _times(_before(tenant, rule, fleet.at))
+        learned.until[rule] = fleet.at
     met = events.met(tenant.pk, matcher_of(rule, fleet.at - rule.window, fleet.at))
-    rows = Remembered.objects.filter(rule=rule)
-    rows.filter(last_at__lt=fleet.at - FORGOTTEN).delete()
-    keys = {one.fingerprint for one in met}
-    before = {row.key: row for row in rows.filter(key__in=keys)}
-    fresh: dict[int, tuple[datetime, datetime]] = {}
-    for one in met:
-        first, last = fresh.get(one.fingerprint, (one.first_at, one.last_at))
-        fresh[one.fingerprint] = (min(first, one.first_at), max(last, one.last_at))
-    _remember(rule, {key: times for key, times in fresh.items() if key not in before})
-    old = [key for key, row in before.items() if fresh[key][1] - row.last_at > REFRESHED]
-    if old:
-        rows.filter(key__in=old).update(last_at=fleet.at)
-    learned = rule.learned_at or fleet.at
-    firsts = {key: row.first_at for key, row in before.items()}
-    new = [
-        one
-        for one in met
-        if firsts.get(one.fingerprint, one.first_at) > max(learned, fleet.at - rule.window)
-    ]
+    fresh = _times(met)
+    forgotten = fleet.at - FORGOTTEN
+    learned.old.append((rule, forgotten))
+    rows = Remembered.objects.filter(rule=rule, key__in=fresh, last_at__gte=forgotten)
+    before = {row.key: row for row in rows}
+    learned.fresh[rule] = first_look | {
+        key: times for key, times in fresh.items() if key not in before and key not in first_look
+    }
+    for key, row in before.items():
+        if fresh[key][1] - row.last_at > REFRESHED:
+            row.last_at = fleet.at
+            learned.later.append(row)
+    firsts = {key: first for key, (first, _) in first_look.items()}
+    firsts |= {key: row.first_at for key, row in before.items()}
+    since = max(rule.learned_at or fleet.at, fleet.at - rule.window)
+    new = [one for one in met if firsts.get(one.fingerprint, one.first_at) > since]
     return new_patterns(rule, new, fleet.ids[mask])
 
 
@@ -144,37 +176,30 @@ def new_patterns(rule: Rule, new: list[Met], ids: NDArray[np.int64]) -> Sheet:
     return Sheet(rule, terms_of(rule), ids, values, reading)
 
 
-def _absent(tenant: Tenant, rule: Rule, fleet: Fleet, mask: Mask) -> Sheet:
+def _absent(tenant: Tenant, rule: Rule, fleet: Fleet, mask: Mask, learned: Learned) -> Sheet:
     """How long each server has not logged it that did so once; one that is named need not have."""
     if rule.learned_at is None:
-        met = _learned(tenant, rule, fleet.at)
-        if rule.server_id is not None:
-            _remember(rule, {rule.server_id: (rule.changed_at, rule.changed_at)})
+        met = _before(tenant, rule, fleet.at)
     else:
         met = events.met(tenant.pk, matcher_of(rule, rule.learned_at - LATE, fleet.at))
-    rows = Remembered.objects.filter(rule=rule)
-    known = {row.key: row for row in rows}
+    known = {row.key: row for row in Remembered.objects.filter(rule=rule)}
     newest: dict[int, Met] = {}
     for one in met:
         other = newest.get(one.server_id)
         if other is None or other.last_at < one.last_at:
             newest[one.server_id] = one
-    _remember(
-        rule,
-        {key: (one.first_at, one.last_at) for key, one in newest.items() if key not in known},
-    )
-    later = []
+    fresh = {key: (one.first_at, one.last_at) for key, one in newest.items() if key not in known}
+    if rule.server_id is not None and rule.server_id not in known:
+        fresh.setdefault(rule.server_id, (rule.changed_at, rule.changed_at))
+    learned.fresh[rule] = fresh
     for key, one in newest.items():
         if key in known and one.last_at > known[key].last_at:
             known[key].last_at = one.last_at
-            later.append(known[key])
-    Remembered.objects.bulk_update(later, ["last_at"], batch_size=500)
+            learned.later.append(known[key])
     if rule.learned_at is None or fleet.at - rule.learned_at > timedelta(minutes=1):
-        _learned_until(rule, fleet.at)
+        learned.until[rule] = fleet.at
     lasts = {key: row.last_at for key, row in known.items()}
-    lasts |= {key: one.last_at for key, one in newest.items() if key not in known}
-    if rule.server_id is not None:
-        lasts.setdefault(rule.server_id, rule.changed_at)
+    lasts |= {key: last for key, (_, last) in fresh.items()}
     return absent(rule, lasts, fleet.ids[mask], fleet.at)
 
 
@@ -206,7 +231,16 @@ def absent(
     return Sheet(rule, terms_of(rule), judged, values, reading)
 
 
-def _learned(tenant: Tenant, rule: Rule, at: datetime) -> list[Met]:
+def _times(met: Iterable[Met]) -> dict[int, _Times]:
+    """By pattern, when it was met first and last."""
+    found: dict[int, _Times] = {}
+    for one in met:
+        first, last = found.get(one.fingerprint, (one.first_at, one.last_at))
+        found[one.fingerprint] = (min(first, one.first_at), max(last, one.last_at))
+    return found
+
+
+def _before(tenant: Tenant, rule: Rule, at: datetime) -> list[Met]:
     """What was logged before the rule: of as long a time as can be searched."""
     for length in LEARNED_FROM:
         try:
@@ -214,19 +248,6 @@ def _learned(tenant: Tenant, rule: Rule, at: datetime) -> list[Met]:
         except events.TooMuchToSearch:
             continue
     return []
-
-
-def _remember(rule: Rule, times: Mapping[int, tuple[datetime, datetime]]) -> None:
-    Remembered.objects.bulk_create(
-        [Remembered(rule=rule, key=key, first_at=a, last_at=b) for key, (a, b) in times.items()],
-        ignore_conflicts=True,
-        batch_size=1000,
-    )
-
-
-def _learned_until(rule: Rule, at: datetime) -> None:
-    Rule.objects.filter(pk=rule.pk).update(learned_at=at)
-    rule.learned_at = at
 
 
 def subject_of(rule: Rule) -> str:

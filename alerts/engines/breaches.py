@@ -226,9 +226,9 @@ def _note(changes: _Changes, case: _Case, standing: _Standing) -> None:
 
 def _write(changes: _Changes, at: datetime) -> None:
     """What is opened and ended comes first: it waits for others before it touches a row."""
-    alerts = _loaded([*changes.turns, *changes.recovers])
     hosts = _hosts({case.reading.server for case in changes.opens})
     incidents.open_all([_found(case, hosts, at) for case in changes.opens], at)
+    alerts = _loaded([*changes.turns, *changes.recovers])  # what opened may have merged theirs
     incidents.recover_all(
         [
             incidents.Recovered(alerts[pk], case.reading.value, _recovered(case, alerts[pk], at))

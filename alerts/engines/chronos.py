@@ -37,11 +37,10 @@ FORGOTTEN = timedelta(days=1)
 
 
 def sheets(tenant: Tenant, scopes: Mapping[Rule, Mask], fleet: Fleet) -> list[Sheet]:
-    """What all rules but those of log events look at; servers that fall silent are marked.
+    """What all rules but those of log events look at.
 
     Of a silent server only its silence is judged: the rest of its alerts stay as they are.
     """
-    _note_silence(fleet)
     speaking = fleet.overdue <= 0
     found = at_slot(tenant, scopes, fleet, speaking, fleet.at)
     for rule, mask in scopes.items():
@@ -191,7 +190,7 @@ def _time(ms: int | np.int64) -> datetime:
     return datetime.fromtimestamp(int(ms) / 1000, UTC)
 
 
-def _note_silence(fleet: Fleet) -> None:
+def note_silence(fleet: Fleet) -> None:
     """Give the servers that fell silent, or are heard again, that status."""
     turned = (fleet.overdue > 0) != fleet.silent
     if turned.any():

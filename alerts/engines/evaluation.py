@@ -60,7 +60,6 @@ def evaluate(at: datetime) -> None:
         tenant.refresh_from_db()
         if tenant.evaluated_at is not None and at < tenant.evaluated_at:
             return  # a message that was late: what it would see is not how it is
-        suppression.expire(at)
         watched = fleet.read(tenant.pk, at)
         scopes = fleet.scopes(Rule.objects.all(), watched)
         due = {
@@ -68,14 +67,17 @@ def evaluate(at: datetime) -> None:
             for rule, mask in scopes.items()
             if rule.enabled and rhythm.is_due(rule, tenant.evaluated_at, at)
         }
+        of_metrics = chronos.sheets(tenant, due, watched)
+        of_events, learned = aeolus.sheets(tenant, due, watched)
+        incidents.one_at_a_time()  # all that reads much is behind us, all that writes before us
+        suppression.expire(at)
+        chronos.note_silence(watched)
+        learned.keep()
         breaches.resolve_orphans(at)
         if rhythm.turned(timedelta(days=1), tenant.evaluated_at, at):
             breaches.forget(at)
         _catch_up(tenant, due, watched, at)
-        breaches.settle(
-            chronos.sheets(tenant, due, watched) + aeolus.sheets(tenant, due, watched),
-            at,
-        )
+        breaches.settle(of_metrics + of_events, at)
         external.expire(at)
         checkins.judge(at, fleet.listening_since(at))
         incidents.settle(at)

@@ -10,7 +10,7 @@ from django.db.models import Min
 
 from accounts.access import Access, audit
 from accounts.timers import wake
-from alerts.lifecycle import external
+from alerts.lifecycle import external, incidents
 from alerts.lifecycle.external import Signal
 from alerts.models import CheckIn, Severity
 from alerts.models.checkins import MOST_BODY
@@ -38,6 +38,7 @@ def note(
     A success is expected again by the schedule; a start must be followed by its end within the
     grace; a failure raises the alert at once. A ping to a paused one sets it going again.
     """
+    incidents.one_at_a_time()
     row = CheckIn.objects.select_for_update(of=("self",)).filter(secret=secret).first()
     if row is None:
         return False
@@ -73,6 +74,7 @@ def judge(at: datetime, listening_since: datetime | None) -> None:
     """
     if listening_since is not None and listening_since >= at:
         return  # nobody listens now
+    incidents.one_at_a_time()
     waiting = CheckIn.objects.filter(state__in=[CheckIn.State.NEW, CheckIn.State.UP])
     due = list(waiting.filter(deadline_at__lte=at).select_for_update(of=("self",)))
     raised = []

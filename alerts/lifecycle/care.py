@@ -103,6 +103,7 @@ def shelve(access: Access, incident: Incident, until: datetime, reason: str, at:
     _must_be_open(incident)
     if not at < until <= at + LONGEST:
         raise NotATime(f"Give a time in the future, at most {LONGEST.days} days from now.")
+    incidents.one_at_a_time()
     Incident.objects.filter(pk=incident.pk).update(shelved_until=until)
     dispatch.withdraw_held([incident.pk], at)
     wake(access.tenant.schema_name, until)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -83,19 +83,24 @@ def accept(signals: Iterable[Signal], at: datetime) -> dict[str, Alert]:
     alert in the answer. Raises TooManyOpen; then nothing was changed.
     """
     wanted = {signal.fingerprint: signal for signal in signals}
+    incidents.one_at_a_time()
     before = _open_of(wanted)
     firing = {name: one for name, one in wanted.items() if one.severity is not None}
     _keep_within_limit([one for name, one in firing.items() if name not in before])
     servers = clouds.by_names({one.resource for one in firing.values()})
     incidents.open_all([_found(one, name, servers, at) for name, one in firing.items()], at)
+    other = {name for name, one in before.items() if one.severity != wanted[name].severity}
     incidents.note_severities(
         [
-            Turned(before[name], one.severity, one.text)
-            for name, one in firing.items()
-            if name in before and one.severity is not None
+            Turned(alert, severity, firing[name].text)
+            for name, alert in _open_of(
+                other & firing.keys()
+            ).items()  # anew: theirs may have merged
+            if (severity := firing[name].severity) is not None
         ],
         at,
     )
+    _note_ends([name for name in wanted if name not in before and name not in firing], at)
     over = [before[name] for name in wanted if name in before and name not in firing]
     incidents.recover_all(
         [
@@ -113,6 +118,7 @@ def accept(signals: Iterable[Signal], at: datetime) -> dict[str, Alert]:
 
 def expire(at: datetime) -> None:
     """End what its tool has not repeated in time."""
+    incidents.one_at_a_time()
     due = Received.objects.filter(expires_at__lte=at)
     rows = list(due.select_related("alert"))
     incidents.recover_all(
@@ -134,9 +140,18 @@ def next_expiry(at: datetime) -> datetime | None:
     return found
 
 
-def _open_of(wanted: Mapping[str, Signal]) -> dict[str, Alert]:
+def _open_of(wanted: Collection[str]) -> dict[str, Alert]:
+    if not wanted:
+        return {}
     rows = Alert.objects.filter(resolved_at=None, fingerprint__in=list(wanted))
     return {row.fingerprint: row for row in rows.select_related("incident", "server__group")}
+
+
+def _note_ends(names: Collection[str], at: datetime) -> None:
+    """What people resolved is over at its tool, too: when it comes again, it is no longer that."""
+    if names:
+        lately = Alert.objects.filter(resolved_by_hand=True, resolved_at__gte=at - incidents.REOPEN)
+        lately.filter(fingerprint__in=list(names)).update(resolved_by_hand=False)
 
 
 def _keep_within_limit(new: Sequence[Signal]) -> None:

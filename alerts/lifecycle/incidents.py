@@ -137,9 +137,10 @@ def _open_or_count(founds: Sequence[Found], at: datetime) -> dict[str, Outcome]:
 
 
 def one_at_a_time() -> None:
-    """Alerts of a tenant are opened and ended by one transaction after the other.
+    """Alerts of a tenant are opened and ended by one transaction after the other, to its end.
 
-    Taken before any of their rows is, so that nobody waits for it while holding one.
+    Whoever does takes it before any row of the tenant's, of rules and check-ins too, so that nobody
+    waits for it while holding what its owner wants.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -154,7 +155,9 @@ def _known(wanted: Mapping[str, Found], at: datetime) -> dict[str, Alert]:
     """The alert of each fingerprint that is open, or is to open again.
 
     That is one which was resolved by hand while it held all along, and one that ended so shortly
-    ago that it is the same trouble; a symptom only while its incident is open.
+    ago that it is the same trouble; a symptom only while its incident is open. Of other tools it is
+    not known since when it holds: what was resolved by hand is the same for as long as any, or
+    while it is shelved.
     """
     found: dict[str, Alert] = {}
     rows = Alert.objects.select_related("incident").extra(  # one parameter for any number
@@ -170,10 +173,15 @@ def _known(wanted: Mapping[str, Found], at: datetime) -> dict[str, Alert]:
         if (
             not alert.resolved_by_hand
             or ended is None
-            or (ended >= wanted[alert.fingerprint].held_since)
+            or ended >= _same_since(wanted[alert.fingerprint], at)
+            or (alert.rule_id is None and _is_put_away(alert, at))
         ):
             found[alert.fingerprint] = alert
     return found
+
+
+def _same_since(found: Found, at: datetime) -> datetime:
+    return found.held_since if found.rule is not None else at - REOPEN
 
 
 def _is_put_away(alert: Alert, at: datetime) -> bool:
@@ -517,6 +525,7 @@ def resolve(incident: Incident, by: User | None, at: datetime) -> None:
 
     Raises AlreadyResolved.
     """
+    one_at_a_time()
     open_alerts = list(Alert.objects.filter(incident=incident, resolved_at=None))
     if not open_alerts and _end_calm([incident.pk], at, "Resolved by hand.", by):
         incident.refresh_from_db()

@@ -28,6 +28,7 @@ def save_rule(access: Access, rule: Rule, at: datetime) -> Rule:
 
     Alerts end when it looks at something else: what they are of is not judged any more.
     """
+    incidents.one_at_a_time()
     before = Rule.objects.select_for_update().filter(pk=rule.pk).values("version", *_LOOKS_AT)
     old = before.first()
     verb = "rule.changed" if rule.pk else "rule.added"
@@ -65,6 +66,7 @@ def apply_rules(
 
     With `prune` the rules that are not among them go.
     """
+    incidents.one_at_a_time()
     found = rulefiles.diff(wanted, prune)
     for change in found:
         if change.verb == "remove":
@@ -77,6 +79,7 @@ def apply_rules(
 @transaction.atomic
 def delete_rule(access: Access, rule: Rule, at: datetime) -> None:
     """Delete it; its open alerts end at the next evaluation."""
+    incidents.one_at_a_time()
     audit(access, "rule.deleted", rule)
     rule.delete()
     wake(access.tenant.schema_name, at)
