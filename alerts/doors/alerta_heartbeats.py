@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.db import transaction
+
 from accounts.access import Access
 from alerts.doors import alerta
 from alerts.jobs import checkins
 from alerts.jobs.checkins import Ping
+from alerts.lifecycle import incidents
 from alerts.models import CheckIn, Severity
 from sentinel_site.kit.problems import Problem
 
@@ -24,6 +27,10 @@ MOST = 1000
 class TooManyHeartbeats(Problem):
     status, code, title = 429, "too-many-heartbeats", "Too many heartbeats of different origins"
     headers = {"Retry-After": "3600"}
+
+
+class NotAHeartbeat(Problem):
+    status, code, title = 409, "not-a-heartbeat", "A check-in of this name is not of heartbeats"
 
 
 @dataclass(frozen=True)
@@ -48,8 +55,13 @@ def parse(given: Any, now: datetime) -> Heartbeat:
     )
 
 
+@transaction.atomic
 def take(access: Access, heartbeat: Heartbeat, at: datetime) -> CheckIn:
-    """Note that it came; the first makes the check-in. Raises TooManyHeartbeats."""
+    """Note that it came; the first makes the check-in, and its period is the last one's.
+
+    Raises TooManyHeartbeats; NotAHeartbeat where people made a check-in of that name.
+    """
+    incidents.one_at_a_time()  # two may be the first
     row = CheckIn.objects.filter(name=heartbeat.origin).first()
     if row is None:
         if CheckIn.objects.count() >= MOST:
@@ -59,11 +71,16 @@ def take(access: Access, heartbeat: Heartbeat, at: datetime) -> CheckIn:
             period=heartbeat.period,
             grace=GRACE,
             severity=heartbeat.severity,
+            by_heartbeats=True,
         )
         checkins.save(access, row, at)
+    elif not row.by_heartbeats:
+        raise NotAHeartbeat(
+            f"{row.name} is a check-in that people made; it is told by its own address."
+        )
     elif row.period is not None and row.period != heartbeat.period:
         row.period = heartbeat.period
-        checkins.save(access, row, at)
+        row.save(update_fields=["period"])  # what follows reckons from it
     checkins.note(row.secret, Ping.SUCCESS, at)
     row.refresh_from_db()
     return row

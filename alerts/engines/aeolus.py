@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from accounts.models import Tenant
 from alerts.engines.fleet import Fleet, Mask
-from alerts.engines.sheets import Reading, Sheet, terms_of
+from alerts.engines.judging import as_far_as_known
+from alerts.engines.sheets import Reading, Sheet, doubted, terms_of
 from alerts.models import Remembered, Rule
 from alerts.values import patterns
 from alerts.values.wording import span
@@ -85,7 +86,8 @@ def _sheet(tenant: Tenant, rule: Rule, fleet: Fleet, mask: Mask, learned: Learne
     if rule.aggregation == Rule.Aggregation.ABSENT:
         return _absent(tenant, rule, fleet, mask, learned)
     met = events.met(tenant.pk, matcher_of(rule, fleet.at - rule.window, fleet.at))
-    return counted(rule, met, fleet.ids[mask])
+    found = counted(rule, met, fleet.ids[mask])
+    return doubted(found) if fleet.catches_up else found
 
 
 def matcher_of(rule: Rule, start: datetime, end: datetime) -> Matcher:
@@ -149,7 +151,8 @@ def _new(tenant: Tenant, rule: Rule, fleet: Fleet, mask: Mask, learned: Learned)
     firsts |= {key: row.first_at for key, row in before.items()}
     since = max(rule.learned_at or fleet.at, fleet.at - rule.window)
     new = [one for one in met if firsts.get(one.fingerprint, one.first_at) > since]
-    return new_patterns(rule, new, fleet.ids[mask])
+    found = new_patterns(rule, new, fleet.ids[mask])
+    return doubted(found) if fleet.catches_up else found
 
 
 def new_patterns(rule: Rule, new: list[Met], ids: NDArray[np.int64]) -> Sheet:
@@ -200,7 +203,9 @@ def _absent(tenant: Tenant, rule: Rule, fleet: Fleet, mask: Mask, learned: Learn
         learned.until[rule] = fleet.at
     lasts = {key: row.last_at for key, row in known.items()}
     lasts |= {key: last for key, (_, last) in fresh.items()}
-    return absent(rule, lasts, fleet.ids[mask], fleet.at)
+    found = absent(rule, lasts, fleet.ids[mask], fleet.at)
+    known = as_far_as_known(found.terms.limits, found.values, fleet.heard_for)
+    return replace(found, values=known)
 
 
 def absent(

@@ -14,7 +14,8 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from math import isnan
 from typing import Any, NamedTuple
 
 import msgspec
@@ -36,6 +37,7 @@ from clouds.models import Server
 from sentinel_site.kit.tenancy import connection
 
 GONE = timedelta(minutes=15)
+_EVER = datetime.min.replace(tzinfo=UTC)
 #: The same for rules by which missing data leaves alerts as they are: nothing waits for ever.
 KEPT = timedelta(days=1)
 #: The measurement in which agents tell of services.
@@ -75,6 +77,7 @@ class _Waiting(NamedTuple):
     server: int
     since: datetime
     recovering: datetime | None
+    missing_since: datetime | None
 
 
 @dataclass
@@ -111,7 +114,7 @@ class _Standing:
 _OPEN = (
     "pk", "fingerprint", "rule_id", "server_id", "service", "severity", "breached_at", "count",
 )  # fmt: skip
-_WAITING = ("pk", "fingerprint", "rule_id", "server_id", "since", "recovering")
+_WAITING = ("pk", "fingerprint", "rule_id", "server_id", "since", "recovering", "missing_since")
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,7 @@ class _Changes:
     begun: list[dict[str, Any]] = field(default_factory=list)
     recovering: list[tuple[int, datetime | None]] = field(default_factory=list)
     ended: list[int] = field(default_factory=list)
+    found_again: list[int] = field(default_factory=list)
     held: list[tuple[int, float, float]] = field(default_factory=list)
     opens: list[_Case] = field(default_factory=list)
     turns: dict[int, _Case] = field(default_factory=dict)  # by alert
@@ -138,12 +142,12 @@ class _Changes:
     kept: list[_Case] = field(default_factory=list)
 
 
-def settle(sheets: Sequence[Sheet], at: datetime) -> None:
+def settle(sheets: Sequence[Sheet], at: datetime, listening_since: datetime | None = None) -> None:
     """Open, count, raise, lower and resolve what these numbers mean at this slot.
 
-    A series without a number stays as it is, for no data is not good news; after GONE it is taken
-    for removed, unless its whole server is silent, in maintenance or in blackout. A service that
-    its agent was told to watch no more is done with at once. Call it in a transaction.
+    A series without a number stays as it is, for no data is not good news; after GONE of listening
+    it is taken for removed, unless its whole server is silent, in maintenance or in blackout. A
+    service that its agent was told to watch no more is done with at once. Call it in a transaction.
     """
     standing = _Standing.of({sheet.rule.pk for sheet in sheets})
     given_up = functools.cache(functools.partial(services.given_up, at))
@@ -154,6 +158,9 @@ def settle(sheets: Sequence[Sheet], at: datetime) -> None:
         for place in _worth_a_look(sheet, standing.servers.get(rule.pk)):
             reading = sheet.reading(place)
             name = fingerprint(rule, reading.server, reading.tags)
+            if isnan(sheet.values[place]):
+                seen.add(name)
+                continue
             judged = judge_next(terms, standing.state(name), reading.value, at, reading.taken_at)
             if (
                 judged.breach is not None
@@ -164,7 +171,7 @@ def settle(sheets: Sequence[Sheet], at: datetime) -> None:
             seen.add(name)
             _note(changes, _Case(rule, name, reading, judged), standing)
     _write(changes, at)
-    _end_what_is_gone(sheets, standing, seen, given_up, at)
+    _end_what_is_gone(sheets, standing, seen, given_up, at, listening_since or _EVER)
 
 
 def catch_up(sheets: Sequence[Sheet], at: datetime) -> None:
@@ -176,7 +183,7 @@ def catch_up(sheets: Sequence[Sheet], at: datetime) -> None:
             reading = sheet.reading(place)
             name = fingerprint(sheet.rule, reading.server, reading.tags)
             state = standing.state(name)
-            if not state.severity:
+            if not state.severity and not isnan(sheet.values[place]):
                 judged = judge_next(sheet.terms, state, reading.value, at, reading.taken_at)
                 _note(changes, _Case(sheet.rule, name, reading, judged), standing)
     bulk.insert(Pending, changes.begun, "ON CONFLICT DO NOTHING")
@@ -211,6 +218,8 @@ def _note(changes: _Changes, case: _Case, standing: _Standing) -> None:
         changes.ended.append(waiting.pk)
     elif waiting is not None and waiting.recovering != state.recovering:
         changes.recovering.append((waiting.pk, state.recovering))
+    if waiting is not None and waiting.missing_since is not None and state.since is not None:
+        changes.found_again.append(waiting.pk)
     began = waiting is None or waiting.recovering is None
     if traces.is_kept(decision, alert.held + 1 if alert else 0, began):
         changes.kept.append(case)
@@ -259,6 +268,8 @@ def _write(changes: _Changes, at: datetime) -> None:
     bulk.insert(Pending, changes.begun, "ON CONFLICT DO NOTHING")
     if changes.ended:
         Pending.objects.filter(pk__among=changes.ended).delete()
+    if changes.found_again:
+        Pending.objects.filter(pk__among=changes.found_again).update(missing_since=None)
     if changes.recovering:
         Pending.objects.bulk_update(
             [Pending(pk=pk, recovering=since) for pk, since in changes.recovering],
@@ -312,6 +323,7 @@ def _end_what_is_gone(
     seen: set[str],
     given_up: Callable[[], set[tuple[int, str]]],
     at: datetime,
+    heard_since: datetime,
 ) -> None:
     """Alerts and waits of series that had no number this time."""
     rules = {sheet.rule.pk: sheet.rule for sheet in sheets}
@@ -323,14 +335,10 @@ def _end_what_is_gone(
         of_service = rules[alert.rule].measurement == SERVICES
         if of_service and (alert.server, alert.service) in given_up():
             ends[alert.pk] = "The agent of {host} does not watch {service} any more."
-        elif at - alert.breached_at > gone_after(rules[alert.rule]):
+        elif at - max(alert.breached_at, heard_since) > gone_after(rules[alert.rule]):
             old.append(alert)
     if old:
-        up = set(
-            Server.objects.filter(
-                pk__among={alert.server for alert in old}, status=Server.Status.UP
-            ).values_list("pk", flat=True)
-        )
+        up = _up(alert.server for alert in old)
         ends |= {
             alert.pk: f"Nothing was measured for {span(gone_after(rules[alert.rule]))}."
             for alert in old
@@ -350,15 +358,33 @@ def _end_what_is_gone(
             at,
         )
     still_open = {alert.fingerprint for alert in standing.open.values() if alert.pk not in ends}
-    passed = [
-        one.pk
+    missing = [
+        one
         for one in standing.waiting.values()
-        if one.fingerprint not in seen
-        and one.fingerprint not in still_open
-        and at - one.since > GONE
+        if one.fingerprint not in seen and one.fingerprint not in still_open
     ]
-    if passed:
-        Pending.objects.filter(pk__among=passed).delete()
+    _give_up_waiting(missing, at, heard_since)
+
+
+def _give_up_waiting(missing: Sequence[_Waiting], at: datetime, heard_since: datetime) -> None:
+    """Waits of series without a number begin anew only when those are taken for removed."""
+    fresh = [one.pk for one in missing if one.missing_since is None]
+    if fresh:
+        Pending.objects.filter(pk__among=fresh).update(missing_since=at)
+    old = [
+        one
+        for one in missing
+        if one.missing_since is not None and at - max(one.missing_since, heard_since) > GONE
+    ]
+    if old:
+        up = _up(one.server for one in old)
+        Pending.objects.filter(pk__among=[one.pk for one in old if one.server in up]).delete()
+
+
+def _up(servers: Iterable[int]) -> set[int]:
+    """Those of these servers that report and are not muted: of others it says nothing."""
+    found = Server.objects.filter(pk__among=set(servers), status=Server.Status.UP)
+    return set(found.values_list("pk", flat=True))
 
 
 def gone_after(rule: Rule) -> timedelta:

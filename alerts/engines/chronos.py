@@ -13,7 +13,7 @@ from accounts.models import Tenant
 from alerts.engines import forecasts
 from alerts.engines.fleet import Fleet, Mask
 from alerts.engines.forecasts import Course
-from alerts.engines.judging import Terms
+from alerts.engines.judging import Terms, as_far_as_known
 from alerts.engines.sheets import Reading, Sheet, terms_of
 from alerts.models import Alert, Pending, Rule
 from alerts.push import live
@@ -163,7 +163,10 @@ def _missing(tenant: Tenant, rule: Rule, fleet: Fleet, mask: Mask) -> Sheet:
         and matches(selector, dict(one.column.tags))
     ]
     allowed = max(rule.window, MISSING_AFTER).total_seconds()
-    values = np.array([now - one.ts / 1000 - allowed for one in rows], np.float64)
+    severity = rule.limits[0][0]
+    terms = Terms(Limits(">", {severity: 0.0}), rule.hold)
+    late = np.array([now - one.ts / 1000 - allowed for one in rows], np.float64)
+    values = as_far_as_known(terms.limits, late, fleet.heard_for - allowed)
 
     def reading(number: int) -> Reading:
         one = rows[number]
@@ -181,8 +184,6 @@ def _missing(tenant: Tenant, rule: Rule, fleet: Fleet, mask: Mask) -> Sheet:
             tags={**tags, "": "no data"},
         )
 
-    severity = rule.limits[0][0]
-    terms = Terms(Limits(">", {severity: 0.0}), rule.hold)
     return Sheet(rule, terms, np.array([one.server_id for one in rows], np.int64), values, reading)
 
 

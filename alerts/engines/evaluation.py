@@ -77,10 +77,10 @@ def evaluate(at: datetime) -> None:
         if rhythm.turned(timedelta(days=1), tenant.evaluated_at, at):
             breaches.forget(at)
         _catch_up(tenant, due, watched, at)
-        breaches.settle(of_metrics + of_events, at)
-        external.expire(at)
-        checkins.judge(at, fleet.listening_since(at))
-        incidents.settle(at)
+        breaches.settle(of_metrics + of_events, at, watched.listening_since)
+        external.expire(at, watched.listening_since)
+        checkins.judge(at, watched.listening_since)
+        incidents.settle(at, watched.listening_since)
         muting.tell_what_was_muted(at)
         escalations.pursue(at)
         times = [
@@ -89,9 +89,9 @@ def evaluate(at: datetime) -> None:
             dispatch.next_due(at),
             escalations.next_at(),
             suppression.next_change(at),
-            external.next_expiry(at),
+            external.next_expiry(at, watched.listening_since),
             checkins.next_deadline(at),
-            incidents.next_change(at),
+            incidents.next_change(at, watched.listening_since),
         ]
         following = min((one for one in times if one), default=None)
         took = max(timezone.now() - at, timedelta())

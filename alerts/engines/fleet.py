@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from math import inf
 
 import numpy as np
 import redis
@@ -24,6 +25,9 @@ from sentinel_site.kit.tenancy import connection
 log = structlog.get_logger(__name__)
 
 Mask = NDArray[np.bool_]
+
+#: After an outage of ours agents have so long to send what they kept.
+CATCHING_UP = timedelta(minutes=3)
 
 
 def _graces() -> str:
@@ -55,12 +59,27 @@ class Fleet:
     silent_after: NDArray[np.float64]
     heard: NDArray[np.float64]
     at: datetime
+    #: Since when reports can have come in without a break: `at`, while nobody listens. None: it is
+    #: not known, or nobody ever listened.
+    listening_since: datetime | None = None
 
     @property
     def overdue(self) -> NDArray[np.float64]:
         """By how many seconds each one's report is overdue; negative: it still has time."""
         late: NDArray[np.float64] = self.at.timestamp() - self.heard - self.silent_after
         return late
+
+    @property
+    def heard_for(self) -> float:
+        """For how many seconds reports could come in without a break, up to now."""
+        if self.listening_since is None:
+            return inf
+        return (self.at - self.listening_since).total_seconds()
+
+    @property
+    def catches_up(self) -> bool:
+        """Whether agents may still keep what they could not send."""
+        return self.heard_for < CATCHING_UP.total_seconds()
 
     def chosen(self, mask: Mask, servers: NDArray[np.int64]) -> Mask:
         """Which of these server ids the mask chooses; a server that is not watched is not."""
@@ -99,7 +118,7 @@ def read(tenant_id: int, at: datetime) -> Fleet:
     began = listening_since(at)
     if began is not None:
         heard[~silent] = np.maximum(heard[~silent], began.timestamp())
-    return Fleet(ids, rows[:, 1].astype(np.int64), silent, rows[:, 3], heard, at)
+    return Fleet(ids, rows[:, 1].astype(np.int64), silent, rows[:, 3], heard, at, began)
 
 
 def scopes(rules: Iterable[Rule], fleet: Fleet) -> dict[Rule, Mask]:

@@ -100,6 +100,22 @@ def _without(terms: Terms, state: State, point: datetime, at: datetime) -> Judge
     return Judged(State(since, recovering, state.severity), Decision.RECOVERING)
 
 
+def as_far_as_known(
+    limits: Limits, quiet: NDArray[np.float64], at_most: float
+) -> NDArray[np.float64]:
+    """How long nothing came; NaN where it would break a limit only by a time nobody listened in.
+
+    `at_most` is how long nothing can have come for want of senders alone.
+    """
+    holds: Any = COMPARISONS[limits.comparison]
+    known = np.minimum(quiet, at_most)
+    unknown = np.zeros(len(quiet), np.bool_)
+    for limit in (*limits.by_severity.values(), limits.recovery):
+        if limit is not None:
+            unknown |= holds(quiet, limit) & ~holds(known, limit)
+    return np.where(unknown, np.nan, quiet)
+
+
 def past_the_mildest(limits: Limits, values: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which values hold any limit at all: of others without a state `judge_next` makes nothing."""
     mildest = next(limits.by_severity[name] for name in SEVERITIES if name in limits.by_severity)

@@ -6,13 +6,13 @@ Only of a number that matters a `Reading` is made: of what is past a limit or wa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
-from alerts.engines.judging import Terms
+from alerts.engines.judging import Terms, past_the_mildest
 from alerts.models import Rule
 from alerts.values.thresholds import Limits
 
@@ -41,7 +41,10 @@ class Reading:
 
 @dataclass(frozen=True)
 class Sheet:
-    """Numbers that one rule judges by these terms; `reading` tells all of the one at a place."""
+    """Numbers that one rule judges by these terms; `reading` tells all of the one at a place.
+
+    A series whose number is NaN is there, but not known now: it stays as it is.
+    """
 
     rule: Rule
     terms: Terms
@@ -60,6 +63,14 @@ def of(rule: Rule, readings: Iterable[Reading]) -> Sheet:
         np.array([row.value for row in rows], np.float64),
         rows.__getitem__,
     )
+
+
+def doubted(sheet: Sheet) -> Sheet:
+    """A sheet of counts that may still grow: what more could change is not known."""
+    limits = sheet.terms.limits
+    past = past_the_mildest(limits, sheet.values)
+    known = past if limits.comparison in (">", ">=") else ~past
+    return replace(sheet, values=np.where(known, sheet.values, np.nan))
 
 
 def terms_of(rule: Rule) -> Terms:

@@ -16,9 +16,22 @@ from alerts.models import CheckIn, Severity
 from alerts.models.checkins import MOST_BODY
 from alerts.push import live
 from metrics import outages
+from sentinel_site.kit.problems import Problem
 from sentinel_site.kit.tenancy import current_schema, public_url
 
 ORIGIN = "check-in"
+
+
+#: What people decide of a check-in; the rest is what became of it.
+_DECIDED = ("name", "server", "period", "cron", "zone", "grace", "severity", "advice")
+
+
+class NameTaken(Problem):
+    status, code, title = 409, "name-taken", "There is a check-in of this name"
+
+
+class NoSuchCheckIn(Problem):
+    status, code, title = 404, "no-such-check-in", "There is no such check-in"
 
 
 class Ping(StrEnum):
@@ -114,36 +127,66 @@ def ping_url(tenant_id: int, row: CheckIn) -> str:
 
 
 def save(access: Access, row: CheckIn, at: datetime) -> CheckIn:
-    """Store a validated check-in. Under another schedule it is expected anew from now on."""
+    """Store a validated check-in. Under another schedule it is expected anew from now on.
+
+    Of one that is there only what people decide is changed: a ping may have come in meanwhile.
+    Raises NameTaken, NoSuchCheckIn.
+    """
+    incidents.one_at_a_time()
+    if CheckIn.objects.filter(name=row.name).exclude(pk=row.pk).exists():
+        raise NameTaken(f"There is a check-in called {row.name} already.")
     is_new = row.pk is None
-    before = None if is_new else CheckIn.objects.get(pk=row.pk)
-    if before is not None and before.schedule != row.schedule and row.state == CheckIn.State.UP:
-        row.due_at = row.schedule.due_after(max(at, row.came_at or at))
-        row.deadline_at = row.due_at + row.grace
-        wake(current_schema(), row.deadline_at)
+    if not is_new:
+        row = _decide(_held(row), row, at)
     row.save()
     audit(access, "checkin.added" if is_new else "checkin.changed", row)
     live.announce_on_commit("checkin", row.pk)
     return row
 
 
+def _decide(held: CheckIn, wanted: CheckIn, at: datetime) -> CheckIn:
+    """Decide for a check-in what was decided for another one; it is not stored yet."""
+    changed = held.schedule != wanted.schedule
+    for name in _DECIDED:
+        setattr(held, name, getattr(wanted, name))
+    if changed and held.state == CheckIn.State.UP:
+        held.due_at = held.schedule.due_after(max(at, held.came_at or at))
+        held.deadline_at = held.due_at + held.grace
+        wake(current_schema(), held.deadline_at)
+    return held
+
+
 @transaction.atomic
 def pause(access: Access, row: CheckIn, at: datetime) -> None:
-    """It is not expected until it comes again; its alert ends."""
-    row.state, row.due_at, row.deadline_at, row.began_at = CheckIn.State.PAUSED, None, None, None
-    row.save()
-    external.accept([_signal(row, at)], at)
-    audit(access, "checkin.paused", row)
-    live.announce_on_commit("checkin", row.pk)
+    """It is not expected until it comes again; its alert ends. Raises NoSuchCheckIn."""
+    incidents.one_at_a_time()
+    held = _held(row)
+    held.state = CheckIn.State.PAUSED
+    held.due_at = held.deadline_at = held.began_at = None
+    held.save(update_fields=["state", "due_at", "deadline_at", "began_at"])
+    external.accept([_signal(held, at)], at)
+    audit(access, "checkin.paused", held)
+    live.announce_on_commit("checkin", held.pk)
+    row.refresh_from_db()
 
 
 @transaction.atomic
 def delete(access: Access, row: CheckIn, at: datetime) -> None:
-    """It is expected no more; its alert ends."""
-    row.state = CheckIn.State.PAUSED
-    external.accept([_signal(row, at)], at)
-    audit(access, "checkin.deleted", row)
-    row.delete()
+    """It is expected no more; its alert ends. Raises NoSuchCheckIn."""
+    incidents.one_at_a_time()
+    held = _held(row)
+    held.state = CheckIn.State.PAUSED
+    external.accept([_signal(held, at)], at)
+    audit(access, "checkin.deleted", held)
+    held.delete()
+
+
+def _held(row: CheckIn) -> CheckIn:
+    """The row as it now is, locked. Raises NoSuchCheckIn."""
+    found = CheckIn.objects.select_for_update(of=("self",)).filter(pk=row.pk).first()
+    if found is None:
+        raise NoSuchCheckIn("Somebody has deleted it.", checkin=row.pk)
+    return found
 
 
 def _signal(row: CheckIn, at: datetime) -> Signal:

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Min
+from django.db.models import F, Min
 
 from accounts.timers import wake
 from alerts import bulk
@@ -116,10 +116,15 @@ def accept(signals: Iterable[Signal], at: datetime) -> dict[str, Alert]:
     return found
 
 
-def expire(at: datetime) -> None:
-    """End what its tool has not repeated in time."""
+def expire(at: datetime, listening_since: datetime | None = None) -> None:
+    """End what its tool has not repeated in time.
+
+    After an outage of ours it has as long as it ever had, counted from when we listen again.
+    """
     incidents.one_at_a_time()
     due = Received.objects.filter(expires_at__lte=at)
+    if listening_since is not None:
+        due = due.filter(repeated_at__gte=F("expires_at") - (at - listening_since))
     rows = list(due.select_related("alert"))
     incidents.recover_all(
         [
@@ -129,15 +134,18 @@ def expire(at: datetime) -> None:
         ],
         at,
     )
-    due.update(expires_at=None)
+    Received.objects.filter(pk__in=[row.pk for row in rows]).update(expires_at=None)
 
 
-def next_expiry(at: datetime) -> datetime | None:
+def next_expiry(at: datetime, listening_since: datetime | None = None) -> datetime | None:
     """When the next one is over unless it is repeated."""
-    found: datetime | None = Received.objects.filter(expires_at__gt=at).aggregate(
-        first=Min("expires_at")
-    )["first"]
-    return found
+    coming = Received.objects.filter(expires_at__gt=at)
+    times = [coming.aggregate(first=Min("expires_at"))["first"]]
+    if listening_since is not None:
+        spared = Received.objects.filter(expires_at__lte=at)
+        span = spared.aggregate(least=Min(F("expires_at") - F("repeated_at")))["least"]
+        times.append(None if span is None else listening_since + span)
+    return min((one for one in times if one is not None), default=None)
 
 
 def _open_of(wanted: Collection[str]) -> dict[str, Alert]:

@@ -538,21 +538,27 @@ def resolve(incident: Incident, by: User | None, at: datetime) -> None:
 
 
 @transaction.atomic
-def settle(at: datetime) -> None:
-    """What time alone changes: causes that turn up later, what is calm, what was shelved."""
+def settle(at: datetime, listening_since: datetime | None = None) -> None:
+    """What time alone changes: causes that turn up later, what is calm, what was shelved.
+
+    That all is quiet says nothing where nobody listened.
+    """
     one_at_a_time()
     joining.look_again(at)
-    _note_calm(at)
+    if listening_since is None or at - listening_since >= CALM:
+        _note_calm(at)
     _bring_back(at)
 
 
-def next_change(at: datetime) -> datetime | None:
+def next_change(at: datetime, listening_since: datetime | None = None) -> datetime | None:
     """When time alone changes an incident next."""
     waiting = Incident.objects.filter(Q(flapping_until__gt=at) | Q(shelved_until__gt=at))
     found = waiting.aggregate(
         calm=Min("flapping_until", filter=Q(flapping_until__gt=at)),
         back=Min("shelved_until", filter=Q(shelved_until__gt=at)),
     )
+    if listening_since is not None and Incident.objects.filter(flapping_until__lte=at).exists():
+        found["heard"] = listening_since + CALM
     return min((one for one in found.values() if one), default=None)
 
 

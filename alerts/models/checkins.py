@@ -59,6 +59,11 @@ class CheckIn(models.Model):
     deadline_at = models.DateTimeField(null=True, blank=True)
     exit_code = models.PositiveSmallIntegerField(null=True, blank=True)
     body = models.TextField(blank=True, help_text="What it sent last.")
+    by_heartbeats = models.BooleanField(
+        default=False,
+        editable=False,
+        help_text="Heartbeats of another tool made it; only of such they decide.",
+    )
 
     class Meta:
         ordering = ["name"]

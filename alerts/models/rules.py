@@ -371,6 +371,9 @@ class Pending(models.Model):
     recovering = models.DateTimeField(
         null=True, help_text="Its alert is open and it holds no longer, since then."
     )
+    missing_since = models.DateTimeField(
+        null=True, help_text="The series has had no number since then; empty: it has."
+    )
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["fingerprint"], name="one_pending")]

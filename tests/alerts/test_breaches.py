@@ -120,8 +120,9 @@ def test_a_series_that_is_gone_ends_its_alert_unless_the_whole_server_is_silent(
 def test_a_series_that_comes_back_waits_anew(server):
     rule = make_rule(hold=20 * SECOND)
     read(rule, server, 90, NOON)
-    breaches.settle([sheets.of(rule, [])], NOON + 16 * MINUTE)
-    read(rule, server, 90, NOON + 17 * MINUTE)
+    breaches.settle([sheets.of(rule, [])], NOON + MINUTE)
+    breaches.settle([sheets.of(rule, [])], NOON + 17 * MINUTE)
+    read(rule, server, 90, NOON + 18 * MINUTE)
     assert not Alert.objects.exists()
 
 
