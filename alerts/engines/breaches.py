@@ -357,11 +357,12 @@ def _end_what_is_gone(
             ],
             at,
         )
-    still_open = {alert.fingerprint for alert in standing.open.values() if alert.pk not in ends}
+        names = [one.fingerprint for one in standing.open.values() if one.pk in ends]
+        Pending.objects.filter(fingerprint__in=names).delete()
     missing = [
         one
         for one in standing.waiting.values()
-        if one.fingerprint not in seen and one.fingerprint not in still_open
+        if one.fingerprint not in seen and one.fingerprint not in standing.open
     ]
     _give_up_waiting(missing, at, heard_since)
 

@@ -11,6 +11,7 @@ from django.utils import timezone
 from accounts.models import AuditEntry
 from alerts.doors import alerta_heartbeats
 from alerts.jobs import checkins
+from alerts.lifecycle import incidents
 from alerts.models import Alert, CheckIn, Incident
 from clouds.models import CloudGroup
 from tests.alerts.alertas import ask, send
@@ -232,3 +233,36 @@ def test_more_origins_than_anyone_has_are_refused(ingest, monkeypatch):
     assert beat(ingest).status_code == 201
     assert beat(ingest).status_code == 201
     assert beat(ingest, origin="another").status_code == 429
+
+
+def test_a_heartbeat_leaves_the_check_ins_of_people_alone(ingest):
+    mine = CheckIn.objects.create(name="backup/db01", cron="0 2 * * *")
+    answer = beat(ingest)
+    assert answer.status_code == 409
+    assert "people made" in answer.json()["message"]
+    mine.refresh_from_db()
+    assert (mine.state, mine.cron, mine.period) == ("new", "0 2 * * *", None)
+
+
+def test_two_programs_of_one_name_and_different_timeouts_fill_no_audit_log(acme, ingest):
+    for timeout in (600, 900, 600, 900):
+        assert beat(ingest, timeout=timeout).status_code == 201
+    assert CheckIn.objects.get().period == timedelta(seconds=900)
+    entries = AuditEntry.objects.filter(tenant=acme, verb__startswith="checkin")
+    assert [one.verb for one in entries] == ["checkin.added"]
+
+
+def test_of_two_first_heartbeats_at_once_the_second_finds_the_check_in(acme, ingest, monkeypatch):
+    """It looks after its turn has come: another one has made it by then."""
+    turn = incidents.one_at_a_time
+
+    def while_another_one_makes_it() -> None:
+        turn()
+        if not CheckIn.objects.exists():
+            CheckIn.objects.create(
+                name="backup/db01", period=timedelta(seconds=600), by_heartbeats=True
+            )
+
+    monkeypatch.setattr(incidents, "one_at_a_time", while_another_one_makes_it)
+    assert beat(ingest).status_code == 201
+    assert CheckIn.objects.get().state == "up"

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from django.core.exceptions import ValidationError
 
+from accounts.access import Access
 from accounts.models import AuditEntry, Membership, Role
 from alerts.engines.evaluation import evaluate
 from alerts.jobs import checkins
@@ -284,3 +285,30 @@ def test_programs_do_the_same_and_viewers_see_no_address(client, bob, acme):
     Membership.objects.filter(user=bob, tenant=acme).update(role=Role.VIEWER)
     assert client.get(one).json()["url"] is None
     assert client.delete(one).status_code == 403
+
+
+def test_a_ping_that_came_in_while_somebody_filled_the_form_is_kept(acme, alice):
+    row = make()
+    shown = CheckIn.objects.get(pk=row.pk)
+    ping(row, NOON, body=b"all 7 copied")
+    shown.advice = "Look at the disk."
+    saved = checkins.save(Access(acme, Role.OWNER, alice), shown, NOON + MINUTE)
+    assert (saved.state, saved.came_at, saved.body) == ("up", NOON, "all 7 copied")
+    assert CheckIn.objects.get().advice == "Look at the disk."
+
+
+def test_a_name_that_somebody_else_took_meanwhile_is_refused(acme, alice):
+    access = Access(acme, Role.OWNER, alice)
+    checkins.save(access, CheckIn(name="backup", period=HOUR), NOON)
+    with pytest.raises(checkins.NameTaken):
+        checkins.save(access, CheckIn(name="backup", period=HOUR), NOON)
+
+
+def test_what_somebody_deleted_meanwhile_is_neither_saved_nor_paused(acme, alice):
+    access, row = Access(acme, Role.OWNER, alice), make()
+    shown = CheckIn.objects.get(pk=row.pk)
+    checkins.delete(access, row, NOON)
+    for verb in (checkins.save, checkins.pause, checkins.delete):
+        with pytest.raises(checkins.NoSuchCheckIn):
+            verb(access, shown, NOON)
+    assert not CheckIn.objects.exists()

@@ -11,9 +11,16 @@ from alerts.models import Alert, Incident, Pending, Rule, Severity
 from clouds.models import Server
 from sentinel_site.kit.listening import Run
 from tests.alerts.builders import MINUTE, SECOND, make_rule
-from tests.alerts.test_evaluation import NOW, cpu, log, point, send
+from tests.alerts.test_evaluation import NOW, cpu, log, point
+from tests.alerts.test_evaluation import send as report
 
 BACK = NOW + 30 * MINUTE
+
+
+def send(*given, **more):
+    """A report of a server that is silent only after hours."""
+    report(*given, **more)
+    Server.objects.update(interval=60 * MINUTE)
 
 
 @pytest.fixture
@@ -44,7 +51,6 @@ def rules(acme):
     """No rule but the test's own; of the server's silence nothing is made."""
     Rule.objects.all().delete()
     send(acme, NOW, point("agent", {"up": 1}))
-    Server.objects.update(interval=60 * MINUTE)
 
 
 def is_open() -> bool:
@@ -82,15 +88,15 @@ def test_a_wait_outlives_one_missing_number(acme, rules, judge):
     """By its own clock: from when it is missing, not from when it began."""
     make_rule(hold=20 * MINUTE, window=20 * SECOND)
     for minutes in range(18):
-        send(acme, NOW + minutes * MINUTE, cpu(95))
-        evaluation.evaluate(NOW + minutes * MINUTE)
+        send(acme, NOW + minutes * MINUTE + SECOND, cpu(95))
+        evaluation.evaluate(NOW + minutes * MINUTE + SECOND)
     evaluation.evaluate(NOW + 18 * MINUTE)
     assert Pending.objects.get().missing_since == NOW + 18 * MINUTE
     send(acme, NOW + 19 * MINUTE, cpu(95))
     evaluation.evaluate(NOW + 19 * MINUTE)
     assert Pending.objects.get().missing_since is None
-    send(acme, NOW + 20 * MINUTE, cpu(95))
-    evaluation.evaluate(NOW + 20 * MINUTE)
+    send(acme, NOW + 20 * MINUTE + SECOND, cpu(95))
+    evaluation.evaluate(NOW + 20 * MINUTE + SECOND)
     assert is_open()
 
 
@@ -100,7 +106,10 @@ def test_a_wait_outlives_a_silence_and_what_is_muted(acme, rules, status):
     send(acme, NOW + SECOND, cpu(95))
     evaluation.evaluate(NOW + 2 * SECOND)
     for minutes in (1, 17, 40):
-        Server.objects.update(status=status)
+        if status == "silent":
+            Server.objects.update(interval=10 * SECOND)
+        else:
+            Server.objects.update(status=status)
         evaluation.evaluate(NOW + minutes * MINUTE)
     assert Pending.objects.count() == 1
 
@@ -112,7 +121,7 @@ def test_no_data_is_counted_from_when_we_listen_again(acme, rules, judge):
         judge(minutes * MINUTE + 2 * SECOND)
         assert not Alert.objects.exists(), minutes
     judge(34 * MINUTE)
-    assert Alert.objects.get().title == "No data: Busy"
+    assert Incident.objects.get().title == "No data: Busy"
 
 
 def test_an_alert_of_no_data_stays_while_nobody_listens(acme, rules, judge, listen):
