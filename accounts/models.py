@@ -94,6 +94,11 @@ class Tenant(TenantMixin):
         db_index=True,
         help_text="When its rules or notifications must be looked at though no data arrives.",
     )
+    claimed_until = models.DateTimeField(
+        null=True,
+        editable=False,
+        help_text="Somebody is to look at it, and is taken for lost then.",
+    )
     provisioned_at = models.DateTimeField(
         null=True, blank=True, help_text="When its schema was ready; without it nothing is served."
     )
@@ -103,6 +108,23 @@ class Tenant(TenantMixin):
 
     def __str__(self) -> str:
         return self.name
+
+
+class Timer(models.Model):
+    """Something happened by which a tenant must be looked at, now or later.
+
+    Rows are only added, so that nobody who adds one waits for another; whoever has looked at the
+    tenant drops those that it saw before.
+    """
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE)
+    at = models.DateTimeField()
+
+    class Meta:
+        indexes = [models.Index(fields=["at", "tenant"], name="timer_rings")]
+
+    def __str__(self) -> str:
+        return f"{self.tenant} at {self.at}"
 
 
 class Domain(DomainMixin):

@@ -53,13 +53,14 @@ def _collector_paused() -> Iterator[None]:
 def evaluate(at: datetime) -> None:
     """Evaluate the current schema at this slot; does nothing while another run is at it."""
     tenant = Tenant.objects.get(schema_name=current_schema())
-    with transaction.atomic():
+    with transaction.atomic(), timers.gathered(tenant.schema_name) as woken:
         if not _alone(tenant):
             early.wake(tenant.schema_name)  # that run may have begun before this data came
             return
         tenant.refresh_from_db()
         if tenant.evaluated_at is not None and at < tenant.evaluated_at:
             return  # a message that was late: what it would see is not how it is
+        seen = timers.rung(tenant.schema_name, at)
         watched = fleet.read(tenant.pk, at)
         scopes = fleet.scopes(Rule.objects.all(), watched)
         due = {
@@ -92,10 +93,11 @@ def evaluate(at: datetime) -> None:
             external.next_expiry(at, watched.listening_since),
             checkins.next_deadline(at),
             incidents.next_change(at, watched.listening_since),
+            *(one for one in woken if one > at),
         ]
         following = min((one for one in times if one), default=None)
         took = max(timezone.now() - at, timedelta())
-        timers.settle(tenant.schema_name, at + CLAIM, following, at, took)
+        timers.settle(tenant.schema_name, seen, following, at, took)
     if dispatch.has_due(at):
         dispatch.hand_over(tenant.schema_name)
     if following is not None and at < following < at + settings.TICK:

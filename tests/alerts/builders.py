@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
+from accounts.models import Tenant, Timer
 from alerts.models import Rule, Severity
 from alerts.notifiers import Message
 from clouds.models import Server
@@ -13,6 +14,13 @@ from clouds.models import Server
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
+
+
+def looked_at(tenant: Tenant) -> datetime | None:
+    """When this organization is looked at next though no data of it arrives."""
+    own = Tenant.objects.get(pk=tenant.pk).timer_at
+    rings = Timer.objects.filter(tenant=tenant).values_list("at", flat=True)
+    return min((at for at in (own, *rings) if at is not None), default=None)
 
 
 def make_server(host: str = "nova-1", **more: Any) -> Server:

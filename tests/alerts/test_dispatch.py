@@ -8,14 +8,12 @@ from uuid import uuid4
 import pytest
 from django.core import mail
 
-from accounts.models import Tenant
 from alerts import notifiers
 from alerts.dispatching import dispatch
 from alerts.models import Incident, Notification, NotificationChannel
 from alerts.notifiers import Undelivered
 from alerts.telling import delivery
-from sentinel_site.kit.tenancy import in_schema
-from tests.alerts.builders import MINUTE, NOON, SECOND, make_rule, make_server
+from tests.alerts.builders import MINUTE, NOON, SECOND, looked_at, make_rule, make_server
 from tests.alerts.test_breaches import read
 
 
@@ -146,8 +144,7 @@ def test_a_worker_killed_while_sending_is_followed_by_another_with_the_same_key(
 
 
 def test_a_queued_notification_wakes_its_tenant(breach, acme):
-    with in_schema("public"):
-        assert Tenant.objects.get(pk=acme.pk).timer_at is not None
+    assert looked_at(acme) == NOON
 
 
 def test_a_channel_is_told_of_its_severity_and_worse_only(acme, recorder):
@@ -233,8 +230,7 @@ def test_a_claim_counts_from_when_it_is_made(breach, recorder):
 def test_what_is_held_back_is_told_when_its_time_has_come(breach, recorder, acme):
     delivery.deliver_due(NOON)
     dispatch.queue(Incident.objects.get(), "reopened:1", NOON, not_before=NOON + 30 * SECOND)
-    with in_schema("public"):
-        assert Tenant.objects.get(pk=acme.pk).timer_at <= NOON + 30 * SECOND
+    assert looked_at(acme) <= NOON + 30 * SECOND
     assert delivery.deliver_due(NOON + 29 * SECOND) == 0
     assert delivery.deliver_due(NOON + 30 * SECOND) == 1
 

@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts import timers
-from accounts.models import Tenant
+from accounts.models import Tenant, Timer
 from alerts.engines import evaluation
 from alerts.models import Alert, Incident, Rule
 from alerts.pages import queries
@@ -26,7 +26,7 @@ from sentinel_site.celery import app as celery_app
 from sentinel_site.kit import listening
 from sentinel_site.kit.redis_client import client as redis_client
 from sentinel_site.kit.tenancy import in_schema
-from tests.alerts.builders import MINUTE, SECOND, make_rule, make_server
+from tests.alerts.builders import MINUTE, SECOND, looked_at, make_rule, make_server
 
 NOW = timezone.now().replace(microsecond=0)
 LATER = NOW + timedelta(hours=1)
@@ -60,6 +60,11 @@ def point(measurement: str, fields: dict[str, float], **tags: str) -> Point:
 
 def cpu(percent: float) -> Point:
     return point("cpu", {"percent": percent})
+
+
+@pytest.fixture(autouse=True)
+def _nothing_rang(db):
+    Timer.objects.all().delete()
 
 
 @pytest.fixture(autouse=True)
@@ -221,7 +226,7 @@ def test_nobody_is_silent_while_nobody_listens_nor_right_after(acme, rules):
     listening.note(NOW)
     evaluation.evaluate(NOW + 5 * MINUTE)
     assert not Alert.objects.exists(), "the web process was away"
-    assert Tenant.objects.get(pk=acme.pk).timer_at is not None, "and is looked at again"
+    assert looked_at(acme) is not None, "and is looked at again"
     back = NOW + 6 * MINUTE
     for seconds in range(0, 65, 5):
         listening.note(back + seconds * SECOND)
@@ -332,15 +337,14 @@ def test_a_tenant_whose_data_stopped_is_woken_for_its_silence(acme, rules):
     send(acme, NOW, cpu(1))
     Server.objects.update(interval=timedelta(minutes=10))
     evaluation.evaluate(NOW)
-    due = Tenant.objects.get(pk=acme.pk).timer_at
-    assert due == NOW + timedelta(minutes=30, seconds=30)
+    assert looked_at(acme) == NOW + timedelta(minutes=30, seconds=30)
 
 
 def test_silence_is_noticed_though_nobody_looked_while_it_began(acme, rules):
     Rule.objects.create(name="Server silent", kind="silence", thresholds={"critical": 0})
     send(acme, NOW, cpu(1))
     evaluation.evaluate(NOW)
-    assert Tenant.objects.get(pk=acme.pk).timer_at == NOW + MINUTE, "three of 10 s, and 30 s"
+    assert looked_at(acme) == NOW + MINUTE, "three of 10 s, and 30 s"
     later = NOW + 10 * MINUTE
     assert metrics.active_tenants(later) == []
     assert timers.claim_due(later, [], later + evaluation.CLAIM) == [acme.schema_name]
@@ -399,14 +403,35 @@ def test_silence_between_two_ticks_is_seen_when_it_begins(acme, rules, asked):
 
 
 def test_an_evaluation_that_was_lost_is_due_again(acme, rules):
-    Tenant.objects.exclude(pk=acme.pk).update(timer_at=None)
     timers.wake(acme.schema_name, NOW)
     until = NOW + evaluation.CLAIM
     assert timers.claim_due(NOW, [], until) == [acme.schema_name]
     assert timers.claim_due(NOW + 30 * SECOND, [], LATER) == []
     assert timers.claim_due(until, [], until + evaluation.CLAIM) == [acme.schema_name]
     evaluation.evaluate(until)
-    assert Tenant.objects.get(pk=acme.pk).timer_at is None, "nothing is due"
+    assert looked_at(acme) is None, "nothing is due"
+
+
+def test_what_wakes_a_tenant_while_it_is_looked_at_is_seen_afterwards(acme, rules, monkeypatch):
+    """Another transaction's news came after this evaluation had read what there was."""
+    timers.wake(acme.schema_name, NOW)
+
+    def meanwhile(at: datetime, listening_since: datetime | None = None) -> None:
+        Timer.objects.create(tenant=acme, at=NOW - SECOND)
+
+    monkeypatch.setattr(evaluation.external, "expire", meanwhile)
+    evaluation.evaluate(NOW)
+    assert looked_at(acme) == NOW - SECOND
+    monkeypatch.undo()
+    evaluation.evaluate(NOW + SECOND)
+    assert looked_at(acme) is None
+
+
+def test_whoever_wakes_a_tenant_changes_no_row_that_others_want(acme):
+    with CaptureQueriesContext(connection) as asked:
+        timers.wake(acme.schema_name, NOW)
+    (only,) = [one["sql"] for one in asked]
+    assert only.startswith("INSERT")
 
 
 def test_only_tenants_with_data_or_a_timer_cost_a_task(acme, globex):
@@ -451,7 +476,7 @@ def test_how_far_evaluation_is_behind_is_a_number(acme, rules):
     evaluation.evaluate(late)
     lag = timers.lag(timezone.now())
     assert 40 * SECOND <= lag < 60 * SECOND
-    Tenant.objects.update(timer_at=timezone.now() - 5 * MINUTE)
+    timers.wake(acme.schema_name, timezone.now() - 5 * MINUTE)
     assert timers.lag(timezone.now()) >= 5 * MINUTE
 
 

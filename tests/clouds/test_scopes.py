@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.db import IntegrityError, transaction
 
+from accounts.models import Timer
 from clouds import servers, suppression
 from clouds.models import CloudGroup, Recurrence, Server, Suppression, SuppressionKind
 from clouds.suppression import Decision, NotASpan, Over, Repeat, Retired
@@ -104,10 +105,9 @@ def test_what_is_planned_begins_and_ends_by_itself(cloud):
 
 def test_the_tenant_is_looked_at_when_it_begins_and_when_it_ends(cloud, acme):
     _, one, *_ = cloud
-    type(acme).objects.filter(pk=acme.pk).update(timer_at=None)
+    Timer.objects.all().delete()
     suppression.suppress(one, MAINTENANCE, WHY, NOON, NOON + 3 * HOUR, since=NOON + HOUR)
-    acme.refresh_from_db()
-    assert acme.timer_at == NOON + HOUR
+    assert [(one.tenant, one.at) for one in Timer.objects.all()] == [(acme, NOON + HOUR)]
 
 
 def test_what_is_planned_stands_beside_what_is_on(cloud):
