@@ -204,8 +204,8 @@ def _absent(tenant: Tenant, rule: Rule, fleet: Fleet, mask: Mask, learned: Learn
     lasts = {key: row.last_at for key, row in known.items()}
     lasts |= {key: last for key, (_, last) in fresh.items()}
     found = absent(rule, lasts, fleet.ids[mask], fleet.at)
-    known = as_far_as_known(found.terms.limits, found.values, fleet.heard_for)
-    return replace(found, values=known)
+    values = as_far_as_known(found.terms.limits, found.values, fleet.heard_for)
+    return replace(found, values=values)
 
 
 def absent(
