@@ -6,11 +6,12 @@ from datetime import datetime
 from functools import partial
 
 from celery import shared_task
+from django.conf import settings
 from django.utils import timezone
 
 from accounts import timers
 from alerts.engines import evaluation
-from alerts.lifecycle import evidence
+from alerts.lifecycle import evidence, retention
 from alerts.telling import canary, delivery
 from metrics import queries
 from sentinel_site.kit import heartbeat
@@ -51,9 +52,14 @@ def notify(schemas: list[str], channel: int | None = None) -> None:
 
 @shared_task
 def tidy() -> None:
-    """Drop what the delivery logs of all tenants kept long enough."""
-    before = timezone.now() - delivery.KEPT
-    for_each_tenant(timers.provisioned(), partial(delivery.forget_attempts, before))
+    """Drop what all tenants kept long enough: delivery logs, incidents that are over."""
+    now = timezone.now()
+    for forget, kept in (
+        (delivery.forget_attempts, delivery.KEPT),
+        (retention.forget_words, retention.WORDS_KEPT),
+        (retention.forget, settings.RETENTION_INCIDENTS),
+    ):
+        for_each_tenant(timers.provisioned(), partial(forget, now - kept))
 
 
 @shared_task

@@ -64,6 +64,8 @@ class Environment(BaseSettings):
     commit_queue: PositiveInt = 2048
     retention_raw_days: PositiveInt = 30
     retention_events_days: PositiveInt = 30
+    retention_incidents_days: PositiveInt = 400
+    alerts_per_minute: PositiveInt = 60_000
 
     @field_validator("public_url")
     @classmethod

@@ -119,6 +119,9 @@ DATABASES = {
 METRICS_URL = ENV.metrics_url
 RETENTION_RAW = timedelta(days=ENV.retention_raw_days)
 RETENTION_EVENTS = timedelta(days=ENV.retention_events_days)
+RETENTION_INCIDENTS = timedelta(days=ENV.retention_incidents_days)
+#: Of other people's tools, in one process, from one organization.
+ALERTS_PER_MINUTE = ENV.alerts_per_minute
 COMMIT_QUEUE = ENV.commit_queue
 COMMIT_INLINE = ENV.environment == "test"
 
@@ -224,7 +227,7 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": timedelta(hours=1),
         "options": {"expires": 1800},
     },
-    "tidy-deliveries": {
+    "tidy-alerts": {
         "task": "alerts.tasks.tidy",
         "schedule": timedelta(hours=12),
         "options": {"expires": 1800},

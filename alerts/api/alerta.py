@@ -6,8 +6,9 @@ in Alerta's form, so that its clients show them.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -22,11 +23,11 @@ from rest_framework.response import Response
 from accounts.access import Access, audit
 from accounts.models import Tenant
 from alerts.api.foreign import ForeignDoor, access_of, inside
-from alerts.doors import alerta, alerta_query, entry
+from alerts.doors import alerta, alerta_query, entry, pace
 from alerts.doors import alerta_heartbeats as heartbeats
 from alerts.jobs import checkins
 from alerts.lifecycle import care, incidents
-from alerts.models import Alert, CheckIn, Severity
+from alerts.models import Alert, CheckIn, Event, Severity
 from sentinel_site.kit.problems import NotFound, Problem
 from sentinel_site.kit.tenancy import tenant_link
 
@@ -93,6 +94,7 @@ class ReceiveView(AlertaDoor):
     def post(self, request: Request) -> Response:
         holder, now = self.sender(request), timezone.now()
         signal = alerta.parse(self.body(request), now)
+        pace.admit(holder.schema_name, signal.severity is not None, time.monotonic())
         (answer,) = entry.take_alertas(holder.schema_name, [signal], now)
         return Response(answer.body, status=answer.status, headers=dict(answer.headers))
 
@@ -155,6 +157,7 @@ class HeartbeatsView(AlertaDoor):
     def post(self, request: Request) -> Response:
         holder, now = self.sender(request), timezone.now()
         heartbeat = heartbeats.parse(self.body(request), now)
+        pace.admit(holder.schema_name, 1, time.monotonic())
         with inside(holder) as tenant:
             row = heartbeats.take(access_of(holder, tenant), heartbeat, now)
             shown = heartbeats.document(row, now)
@@ -215,25 +218,34 @@ class HistoryView(AlertaDoor):
     def get(self, request: Request) -> Response:
         page, size = _whole(request, "page", 1), min(_whole(request, "page-size", PAGE), MOST)
         with inside(self.reader(request)) as tenant:
-            rows = alerta_query.matching(request._request.GET)
-            rows = rows.prefetch_related("incident__event_set")[:MOST]
+            found = alerta_query.matching(request._request.GET).order_by()
+            pairs = (
+                Event.objects.filter(incident__alert__in=found.values("pk"))
+                .order_by("-at", "-pk", "-incident__alert")
+                .values_list("pk", "incident__alert")[(page - 1) * size : page * size]
+            )
+            numbers = list(pairs)
+            events = Event.objects.in_bulk([event for event, _ in numbers])
+            rows = Alert.objects.filter(pk__in={alert for _, alert in numbers})
+            shown = {alerta.number_of(one["id"]): one for one in _shown(rows, tenant)}
             lines = [
-                {
-                    **{name: shown[name] for name in _IN_HISTORY},
-                    "severity": alerta.OURS[Severity(event.severity or alert.severity)],
-                    "status": shown["status"],
-                    "text": event.text or event.get_kind_display(),
-                    "type": event.kind,
-                    "updateTime": alerta.stamp(event.at),
-                    "user": None,
-                }
-                for alert in rows
-                for shown in [alerta.document(alert, _link(tenant, alert))]
-                for event in alert.incident.event_set.all()
+                _line(events[event], shown[alert]) for event, alert in numbers if alert in shown
             ]
-        lines.sort(key=lambda line: line["updateTime"], reverse=True)
-        lines = lines[(page - 1) * size : page * size]
         return Response({"status": "ok", "history": lines, "total": len(lines)})
+
+
+def _line(event: Event, shown: Mapping[str, Any]) -> dict[str, Any]:
+    """A line of history of an alert, as Alerta shows it."""
+    told = alerta.OURS[Severity(event.severity)] if event.severity else shown["severity"]
+    return {
+        **{name: shown[name] for name in _IN_HISTORY},
+        "severity": told,
+        "status": shown["status"],
+        "text": event.text or event.get_kind_display(),
+        "type": event.kind,
+        "updateTime": alerta.stamp(event.at),
+        "user": None,
+    }
 
 
 class UnknownView(AlertaDoor):

@@ -5,6 +5,7 @@ A Prometheus is given this host with `path_prefix: /alertmanager`, and a key of 
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from django.utils import timezone
@@ -12,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from alerts.api.foreign import ForeignDoor, inside
-from alerts.doors import alertmanager, entry
+from alerts.doors import alertmanager, entry, pace
 from alerts.lifecycle import external
 from alerts.lifecycle.external import Signal
 from alerts.models import Alert
@@ -25,12 +26,14 @@ class AlertsView(ForeignDoor):
     def post(self, request: Request) -> Response:
         holder, now = self.sender(request), timezone.now()
         signals = self.parse(self.body(request), now)
-        over = [one for one in signals if one.severity is None]
+        firing = [one for one in signals if one.severity is not None]
         with inside(holder):
             # what is over first: it is taken also where no more may open
-            for some in (over, [one for one in signals if one.severity is not None]):
-                with entry.briefly():
-                    external.accept(some, now)
+            with entry.briefly():
+                external.accept([one for one in signals if one.severity is None], now)
+            pace.admit(holder.schema_name, len(firing), time.monotonic())
+            with entry.briefly():
+                external.accept(firing, now)
         return Response({"status": "success"})
 
     def parse(self, given: Any, now: Any) -> list[Signal]:

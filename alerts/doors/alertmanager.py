@@ -30,7 +30,9 @@ SEVERITIES = {
     **dict.fromkeys(("warning", "warn", "minor", "medium"), Severity.WARNING),
     **dict.fromkeys(("info", "informational", "notice", "low", "none"), Severity.INFO),
 }
-_MOST_LABELS, _LONGEST = 100, 8000
+#: An end further away is taken for this one.
+LONGEST = timedelta(days=366)
+_MOST_LABELS, _LONGEST_NAME, _LONGEST = 100, 200, 8000
 _ABOUT = ("mountpoint", "device", "path", "interface", "queue", "container", "pod", "name")
 _WHERE = ("instance", "node", "host", "hostname", "nodename")
 _SERVICE = ("service", "job", "process")
@@ -112,7 +114,7 @@ def _signal(given: Any, where: str, timeout: timedelta, now: datetime) -> Signal
         title=name,
         text=text,
         advice=notes.get("runbook") or notes.get("runbook_url") or "",
-        expires_at=ends or now + timeout,
+        expires_at=min(ends or now + timeout, now + LONGEST),
         said={
             "labels": labels,
             "annotations": notes,
@@ -129,10 +131,12 @@ def _texts(given: Mapping[str, Any], name: str, where: str) -> dict[str, str]:
     if (
         not isinstance(found, dict)
         or len(found) > _MOST_LABELS
+        or not all(len(key) <= _LONGEST_NAME for key in found)
         or not all(isinstance(value, str) and len(value) <= _LONGEST for value in found.values())
     ):
         raise NotAlerts(
-            f"{where}.{name} must be at most {_MOST_LABELS} texts of at most {_LONGEST} characters."
+            f"{where}.{name} must be at most {_MOST_LABELS} texts of at most {_LONGEST} characters,"
+            f" with names of at most {_LONGEST_NAME}."
         )
     return {key.replace("\0", "�"): value.replace("\0", "�") for key, value in found.items()}
 
@@ -144,9 +148,9 @@ def _time(given: Mapping[str, Any], name: str, where: str) -> datetime | None:
         return None
     try:
         found = datetime.fromisoformat(text)
-    except (TypeError, ValueError) as error:
+        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except (TypeError, ValueError, OverflowError) as error:
         raise NotAlerts(f"{where}.{name} must be a time as in 2026-11-23T04:05:06Z.") from error
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _one_of(labels: Mapping[str, str], names: Sequence[str]) -> str:

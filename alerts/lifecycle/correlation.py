@@ -350,7 +350,12 @@ class _Correlation:
                 yield whole
         wanted = topology.needs(signal.component) if signal.component else self.of_component
         for name in wanted:
-            yield from self.of_component.get(name, ())
+            if topology.BY_NAME[name].is_local:  # of a thousand of them the one beside it
+                beside = self.hypotheses.get(f"{name}:on:{signal.on}")
+                if beside is not None:
+                    yield beside
+            else:
+                yield from self.of_component.get(name, ())
 
     def _best(self, signal: Signal, but: _Hypothesis | None = None) -> _Hypothesis | None:
         found = [

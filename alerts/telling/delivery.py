@@ -166,13 +166,18 @@ def _next(channel: NotificationChannel, state: ChannelState, now: datetime) -> _
     if oldest is None:
         return [], None, None
     count = due.count()
+    earlier = waiting.filter(incident=OuterRef("incident"), pk__lt=OuterRef("pk"))
+    first_ones = due.filter(~Exists(earlier))
+    tried = first_ones.filter(attempts__gt=0).first() if count > STORM else None
+    if tried is not None:  # it may have arrived: never under another key, as a digest has
+        return [tried], None, None
     free_at = _free_at(channel, state, oldest, count, now)
     if free_at > now:
         return [], None, free_at
     if count > STORM:
-        return list(due[: notifiers.most(channel.kind)]), uuid.uuid4(), None
-    earlier = waiting.filter(incident=OuterRef("incident"), pk__lt=OuterRef("pk"))
-    row = due.filter(~Exists(earlier)).first()
+        fresh = due.filter(attempts=0)
+        return list(fresh[: notifiers.most(channel.kind)]), uuid.uuid4(), None
+    row = first_ones.first()
     return ([row] if row else []), None, None
 
 

@@ -152,6 +152,32 @@ def test_history_tells_what_happened(admin, three):
     assert [line["type"] for line in lines if line["event"] == "Slow"] == ["resolved", "opened"]
 
 
+def test_history_is_paged_newest_first_whatever_happened_to_how_many(admin, ingest):
+    """Pages are of lines: one alert's many lines push out no other's."""
+    for number in range(3):
+        send(ingest, event=f"e{number}", severity="major")
+    for severity in ("critical", "minor", "critical", "normal"):
+        send(ingest, event="e0", severity=severity)
+
+    def page(number: int) -> list[tuple[str, str]]:
+        answer = ask(admin, "GET", f"/alerts/history?page-size=3&page={number}").json()
+        return [(line["event"], line["type"]) for line in answer["history"]]
+
+    assert page(1) == [("e0", "resolved"), ("e0", "raised"), ("e0", "lowered")]
+    assert page(2) == [("e0", "raised"), ("e2", "opened"), ("e1", "opened")]
+    assert page(3) == [("e0", "opened")]
+    assert page(4) == []
+
+
+def test_history_takes_the_same_queries_for_any_number(
+    admin, ingest, django_assert_max_num_queries
+):
+    for number in range(20):
+        send(ingest, event=f"e{number}", severity="major")
+    with django_assert_max_num_queries(7):
+        assert len(ask(admin, "GET", "/alerts/history").json()["history"]) == 20
+
+
 def test_parts_of_alerta_that_are_not_here_say_so(admin):
     answer = ask(admin, "GET", "/blackouts")
     assert (answer.status_code, answer.json()["status"]) == (404, "error")

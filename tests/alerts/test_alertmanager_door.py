@@ -17,7 +17,7 @@ from alerts.doors import alertmanager
 from alerts.doors.alerta import stamp
 from alerts.engines import evaluation
 from alerts.lifecycle import external
-from alerts.models import Alert, Incident, Notification
+from alerts.models import Alert, Incident, Notification, Received
 from sentinel_site.kit.tenancy import current_schema, in_schema
 from tests.alerts.builders import MINUTE, make_server
 
@@ -156,6 +156,25 @@ def test_who_has_no_key_or_the_wrong_one_is_refused(acme, globex, ingest):
     post(ingest, [firing()])
     post(theirs, [firing(ends=-MINUTE)])
     assert Alert.objects.get().resolved_at is None
+
+
+@pytest.mark.parametrize("name", ["startsAt", "endsAt"])
+def test_a_time_that_no_clock_shows_is_refused(ingest, name):
+    answer = post(ingest, [{**firing(), name: "9999-12-31T23:59:59-05:00"}])
+    assert answer.status_code == 400
+    assert f"[0].{name} must be a time" in answer.json()["detail"]
+
+
+def test_an_end_in_ages_is_one_in_a_year(ingest):
+    post(ingest, [{**firing(), "endsAt": "9999-12-31T23:59:59Z"}])
+    (row,) = Received.objects.all()
+    assert row.expires_at - row.repeated_at == alertmanager.LONGEST
+
+
+def test_a_label_has_no_name_of_many_pages(ingest):
+    answer = post(ingest, [{**firing(), "annotations": {"a" * 201: "b"}}])
+    assert answer.status_code == 400
+    assert "names of at most 200" in answer.json()["detail"]
 
 
 def test_open_alerts_are_listed(acme, ingest):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 from types import SimpleNamespace
+from uuid import uuid4
 
 import pytest
 
@@ -299,6 +300,20 @@ def test_a_digest_that_failed_is_sent_again_with_the_same_key_and_the_same_incid
     delivery.deliver_due(NOON + 2 * MINUTE)
     assert [len(m.items) for m in recorder.sent["a"]] == [30, 30]
     assert not Notification.objects.filter(state="waiting").exists()
+
+
+def test_what_may_have_arrived_alone_is_told_again_alone_and_not_by_a_storms_digest(recorder):
+    """Whoever sent it died before it was written down; meanwhile many more came."""
+    to = channel()
+    open_incidents(1, NOON)
+    lost = delivery._take(to.pk, uuid4(), NOON)
+    open_incidents(30, NOON + 2 * SECOND, first=1)
+    delivery.deliver_due(NOON + delivery.CLAIM)
+    delivery.deliver_due(NOON + delivery.CLAIM + MINUTE)
+    alone, digest = recorder.sent["a"]
+    assert (alone.key, len(alone.items)) == (str(lost.key), 0)
+    assert len(digest.items) == 30
+    assert lost.rows[0].incident_id not in {item.incident for item in digest.items}
 
 
 def test_a_digest_says_what_is_over_by_now(recorder):

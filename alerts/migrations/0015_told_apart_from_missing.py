@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("alerts", "0010_rule_terms"),
+        ("alerts", "0014_reader"),
     ]
 
     operations = [

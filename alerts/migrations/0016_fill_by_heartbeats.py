@@ -16,6 +16,6 @@ def fill(apps: Any, schema_editor: Any) -> None:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("alerts", "0011_told_apart_from_missing")]
+    dependencies = [("alerts", "0015_told_apart_from_missing")]
 
     operations = [migrations.RunPython(fill, migrations.RunPython.noop, elidable=True)]

@@ -1,0 +1,51 @@
+"""How many alerts a minute other people's tools may open, by organization, in one process."""
+
+from __future__ import annotations
+
+import threading
+from math import ceil
+
+from django.conf import settings
+
+from sentinel_site.kit.problems import Problem
+
+
+class TooManyAlerts(Problem):
+    status, code, title = 429, "too-many-alerts", "Too many alerts came within a minute"
+
+
+class Bucket:
+    """Holds the alerts of a minute for each organization, and fills again as time goes on."""
+
+    def __init__(self) -> None:
+        self._left: dict[str, tuple[float, float]] = {}  # how many, and when that was
+        self._lock = threading.Lock()
+
+    def take(self, schema: str, count: int, now: float, a_minute: int) -> float:
+        """Take so many out, or nothing; the seconds until they will be in it, 0: they were.
+
+        More than it holds are taken once it is full. `now` is in seconds of any clock.
+        """
+        wanted = min(count, a_minute)
+        with self._lock:
+            left, at = self._left.get(schema, (float(a_minute), now))
+            left = min(left + (now - at) * a_minute / 60, float(a_minute))
+            short = wanted - left
+            self._left[schema] = (left if short > 0 else left - wanted, now)
+        return max(short, 0.0) * 60 / a_minute
+
+
+_bucket = Bucket()
+
+
+def admit(schema: str, count: int, now: float) -> None:
+    """Let so many alerts of an organization in. Raises TooManyAlerts, which says for how long."""
+    if not count:
+        return
+    seconds = _bucket.take(schema, count, now, settings.ALERTS_PER_MINUTE)
+    if seconds:
+        refused = TooManyAlerts(
+            f"At most {settings.ALERTS_PER_MINUTE} are taken a minute. Nothing of it was kept."
+        )
+        refused.headers = {"Retry-After": str(ceil(seconds))}
+        raise refused

@@ -1,0 +1,47 @@
+"""What is over for long goes: incidents with all that belongs to them, and others' own words."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from django.db import transaction
+from django.db.models import Exists, OuterRef, Q
+
+from alerts.models import Alert, Incident, Received
+
+#: Of an alert that is over, what its tool said of it is kept for so long, for giving it back.
+WORDS_KEPT = timedelta(days=30)
+#: So many go in one transaction, so that nobody waits for it.
+AT_ONCE = 500
+
+
+def forget(before: datetime) -> int:
+    """Drop incidents that were over before this time, with alerts, history, messages; how many.
+
+    One into which others were merged goes with the last of them.
+    """
+    left_open = Alert.objects.filter(incident=OuterRef("pk")).filter(
+        Q(resolved_at=None) | Q(resolved_at__gte=before)
+    )
+    merged = Incident.objects.filter(merged_into=OuterRef("pk"), resolved_at__gte=before)
+    over = Incident.objects.filter(~Exists(left_open), ~Exists(merged), resolved_at__lt=before)
+    gone = 0
+    while True:
+        with transaction.atomic():
+            rows = over.select_for_update(skip_locked=True, of=("self",)).order_by("pk")
+            pks = list(rows.values_list("pk", flat=True)[:AT_ONCE])
+            Incident.objects.filter(pk__in=pks).delete()
+        gone += len(pks)
+        if len(pks) < AT_ONCE:
+            return gone
+
+
+def forget_words(before: datetime) -> int:
+    """Drop what other tools said of alerts that were over before this time; how many."""
+    gone = 0
+    while True:
+        over = Received.objects.filter(alert__resolved_at__lt=before)
+        pks = list(over.order_by("pk").values_list("pk", flat=True)[:AT_ONCE])
+        gone += Received.objects.filter(pk__in=pks).delete()[0]
+        if len(pks) < AT_ONCE:
+            return gone

@@ -1,0 +1,75 @@
+"""What is over for long goes, in the order in which nothing is left that names it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from alerts import tasks
+from alerts.lifecycle import external, retention
+from alerts.lifecycle.external import Signal
+from alerts.models import Alert, Event, Incident, Notification, Received, Severity
+from tests.alerts.builders import MINUTE, NOON
+
+DAY = timedelta(days=1)
+
+
+def signal(name: str, severity: Severity | None) -> Signal:
+    return Signal(
+        origin="alerta", names={"event": name}, severity=severity, resource="switch-7",
+        service="network", subject=name, title=name, text="It is down.", said={"event": name},
+    )  # fmt: skip
+
+
+def tell(name: str, at, ends=None) -> Incident:
+    external.accept([signal(name, Severity.ERROR)], at)
+    incident = Alert.objects.get(title=name).incident
+    if ends is not None:
+        external.accept([signal(name, None)], ends)
+    return incident
+
+
+@pytest.fixture(params=[1, 500])
+def at_once(request, monkeypatch):
+    monkeypatch.setattr(retention, "AT_ONCE", request.param)
+
+
+def test_an_incident_goes_with_all_that_belongs_to_it(acme, at_once):
+    for number in range(3):
+        tell(f"old {number}", NOON, NOON + MINUTE)
+    tell("open", NOON)
+    tell("lately", NOON, NOON + 2 * DAY)
+    assert retention.forget(NOON + DAY) == 3
+    assert set(Incident.objects.values_list("title", flat=True)) == {"open", "lately"}
+    for model in (Alert, Event, Notification):
+        assert not model.objects.exclude(incident__title__in=["open", "lately"]).exists()
+    assert {one.alert.title for one in Received.objects.all()} == {"open", "lately"}
+    assert retention.forget(NOON + DAY) == 0
+
+
+def test_one_that_others_were_merged_into_stays_as_long_as_they(acme):
+    into, merged = tell("into", NOON, NOON + MINUTE), tell("merged", NOON, NOON + MINUTE)
+    Incident.objects.filter(pk=merged.pk).update(merged_into=into, resolved_at=NOON + 2 * DAY)
+    assert retention.forget(NOON + DAY) == 0
+    assert retention.forget(NOON + 3 * DAY) == 2
+
+
+def test_what_a_tool_said_goes_before_its_alert_does(acme, at_once):
+    for number in range(3):
+        tell(f"old {number}", NOON, NOON + MINUTE)
+    tell("open", NOON)
+    assert retention.forget_words(NOON + DAY) == 3
+    assert Alert.objects.count() == 4
+    assert Received.objects.get().alert.title == "open"
+
+
+def test_the_task_keeps_what_the_installation_wants_kept(acme, settings):
+    tell("old", NOON - 500 * DAY, NOON - 499 * DAY)
+    settings.RETENTION_INCIDENTS = timedelta(days=100_000)
+    tasks.tidy()
+    assert Incident.objects.count() == 1
+    assert not Received.objects.exists()
+    settings.RETENTION_INCIDENTS = timedelta(days=400)
+    tasks.tidy()
+    assert not Incident.objects.exists()
