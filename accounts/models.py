@@ -95,9 +95,7 @@ class Tenant(TenantMixin):
         help_text="When its rules or notifications must be looked at though no data arrives.",
     )
     claimed_until = models.DateTimeField(
-        null=True,
-        editable=False,
-        help_text="Somebody is to look at it, and is taken for lost then.",
+        null=True, editable=False, help_text="Somebody is looking at it, or is lost then."
     )
     provisioned_at = models.DateTimeField(
         null=True, blank=True, help_text="When its schema was ready; without it nothing is served."

@@ -430,7 +430,7 @@ def test_what_wakes_a_tenant_while_it_is_looked_at_is_seen_afterwards(acme, rule
 def test_whoever_wakes_a_tenant_changes_no_row_that_others_want(acme):
     with CaptureQueriesContext(connection) as asked:
         timers.wake(acme.schema_name, NOW)
-    (only,) = [one["sql"] for one in asked]
+    (only,) = [one["sql"] for one in asked if '"accounts_' in one["sql"]]
     assert only.startswith("INSERT")
 
 
