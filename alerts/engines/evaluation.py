@@ -130,10 +130,17 @@ def _look_then(schema: str, at: datetime) -> None:
 
 
 def _alone(tenant: Tenant) -> bool:
-    """Whether this transaction is the tenant's only evaluation."""
+    """Whether this transaction is the tenant's only evaluation.
+
+    Of a process that is stopped in the middle PostgreSQL takes it away after CLAIM.
+    """
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_xact_lock(%s, %s)", [_EVALUATION, tenant.pk])
-        (locked,) = cursor.fetchone()
+        cursor.execute(
+            "SELECT pg_try_advisory_xact_lock(%s, %s),"
+            " set_config('idle_in_transaction_session_timeout', %s, TRUE)",
+            [_EVALUATION, tenant.pk, f"{CLAIM.total_seconds():.0f}s"],
+        )
+        locked, _ = cursor.fetchone()
     return bool(locked)
 
 

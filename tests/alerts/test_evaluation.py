@@ -427,6 +427,21 @@ def test_what_wakes_a_tenant_while_it_is_looked_at_is_seen_afterwards(acme, rule
     assert looked_at(acme) is None
 
 
+def test_a_process_that_is_stopped_while_it_evaluates_keeps_nobody_waiting_for_ever(
+    acme, rules, monkeypatch
+):
+    seen = []
+
+    def meanwhile(at: datetime, listening_since: datetime | None = None) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW idle_in_transaction_session_timeout")
+            seen.extend(cursor.fetchone())
+
+    monkeypatch.setattr(evaluation.external, "expire", meanwhile)
+    evaluation.evaluate(NOW)
+    assert seen == ["1min"]
+
+
 def test_whoever_wakes_a_tenant_changes_no_row_that_others_want(acme):
     with CaptureQueriesContext(connection) as asked:
         timers.wake(acme.schema_name, NOW)
