@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
-from django.db.models import DateTimeField, ExpressionWrapper, F, Min
+from django.db.models import DateTimeField, ExpressionWrapper, F, Min, Q
 from django.db.models.functions import Coalesce
 
 from alerts import bulk
@@ -462,8 +462,18 @@ def forget(at: datetime) -> None:
 
 
 def resolve_orphans(at: datetime) -> None:
-    """An alert whose rule was switched off or deleted can't recover; it ends here."""
-    orphans = Alert.objects.filter(resolved_at=None, origin="").exclude(rule__enabled=True)
-    text = "Its rule was switched off or deleted."
-    incidents.recover_all([incidents.Recovered(alert, None, text) for alert in orphans], at)
-    Pending.objects.exclude(rule__enabled=True).delete()
+    """An alert whose rule or server is gone, or its rule switched off, can't recover: it ends."""
+    ended = ~Q(rule__enabled=True) | Q(server__status=Server.Status.RETIRED)
+    orphans = Alert.objects.filter(ended, resolved_at=None, origin="").select_related(
+        "rule", "server"
+    )
+    incidents.recover_all(
+        [incidents.Recovered(alert, None, _why_it_ended(alert)) for alert in orphans], at
+    )
+    Pending.objects.filter(ended).delete()
+
+
+def _why_it_ended(orphan: Alert) -> str:
+    if orphan.rule is None or not orphan.rule.enabled:
+        return "Its rule was switched off or deleted."
+    return f"{orphan.host} was removed."

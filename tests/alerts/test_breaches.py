@@ -217,6 +217,18 @@ def test_an_alert_ends_with_its_rule(server):
     assert not Pending.objects.exists()
 
 
+def test_an_alert_ends_with_its_server(server):
+    read(make_rule(hold=20 * SECOND), server, 90, NOON)
+    other = make_rule("Full")
+    read(other, server, 90, NOON)
+    Server.objects.update(status="retired")
+    breaches.resolve_orphans(NOON + MINUTE)
+    alert = Alert.objects.get()
+    assert alert.resolved_at == alert.incident.resolved_at == NOON + MINUTE
+    assert alert.incident.event_set.last().text == "nova-1 was removed."
+    assert not Pending.objects.exists()
+
+
 def test_settling_many_readings_asks_a_fixed_number_of_questions(
     acme, django_assert_max_num_queries
 ):
