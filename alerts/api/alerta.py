@@ -182,7 +182,7 @@ class AlertsView(AlertaDoor):
     def get(self, request: Request) -> Response:
         now = timezone.now()
         page, size = _whole(request, "page", 1), min(_whole(request, "page-size", PAGE), MOST)
-        with inside(self.reader(request)) as tenant:
+        with inside(self.reader(request)) as tenant, alerta_query.in_time():
             found = alerta_query.matching(request._request.GET)
             counts = _counts(found)
             total = counts["total"]
@@ -207,7 +207,7 @@ class AlertsView(AlertaDoor):
 
 class CountView(AlertaDoor):
     def get(self, request: Request) -> Response:
-        with inside(self.reader(request)):
+        with inside(self.reader(request)), alerta_query.in_time():
             counts = _counts(alerta_query.matching(request._request.GET))
         return Response({**counts, "status": "ok", "autoRefresh": True})
 
@@ -217,7 +217,7 @@ class HistoryView(AlertaDoor):
 
     def get(self, request: Request) -> Response:
         page, size = _whole(request, "page", 1), min(_whole(request, "page-size", PAGE), MOST)
-        with inside(self.reader(request)) as tenant:
+        with inside(self.reader(request)) as tenant, alerta_query.in_time():
             found = alerta_query.matching(request._request.GET).order_by()
             pairs = (
                 Event.objects.filter(incident__alert__in=found.values("pk"))

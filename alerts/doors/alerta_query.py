@@ -6,11 +6,14 @@ Alerta has it: `severity:critical AND NOT resource:web*`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from functools import reduce
 from operator import and_, or_
 
+import psycopg2.errors
+from django.db import OperationalError, transaction
 from django.db.models import Q, QuerySet
 from django.http import QueryDict
 from luqum import tree
@@ -20,12 +23,15 @@ from luqum.thread import parse
 from alerts.doors import alerta
 from alerts.models import Alert
 from sentinel_site.kit.problems import Problem
+from sentinel_site.kit.tenancy import connection
 
 #: Fields that answer is shaped or paged by; they filter nothing.
 _SHAPE = frozenset(
     {"page", "page-size", "sort-by", "reverse", "show-raw-data", "show-history", "api-key", "q"}
 )
 _LONGEST_QUERY = 1000
+_MOST_TERMS = 50
+_WITHIN = "10s"
 _DEEPEST = 30
 
 
@@ -33,8 +39,28 @@ class NotAQuery(Problem):
     status, code, title = 400, "not-a-query", "This cannot be searched for"
 
 
+class TookTooLong(Problem):
+    status, code, title = 422, "query-too-slow", "The query took too long"
+
+
+@contextmanager
+def in_time() -> Iterator[None]:
+    """Queries in it have ten seconds each. Raises TookTooLong."""
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SELECT set_config('statement_timeout', %s, TRUE)", [_WITHIN])
+            yield
+            cursor.execute("SELECT set_config('statement_timeout', '0', TRUE)")
+    except OperationalError as error:
+        if isinstance(error.__cause__, psycopg2.errors.QueryCanceled):
+            raise TookTooLong("Ask by fewer or by exact terms, or of a shorter time.") from error
+        raise
+
+
 def matching(params: QueryDict) -> QuerySet[Alert]:
     """Alerts that match all fields, newest first. Raises NotAQuery, which says what is known."""
+    terms = sum(len(params.getlist(name)) for name in params if name not in _SHAPE)
+    _check_terms(terms)
     found = [_field(name, params.getlist(name)) for name in params if name not in _SHAPE]
     found += [_parsed(text) for text in params.getlist("q") if text]
     rows = Alert.objects.select_related("incident", "server__group", "received")
@@ -166,9 +192,21 @@ def _parsed(text: str) -> Q:
     if len(text) > _LONGEST_QUERY:
         raise NotAQuery(f"A query has at most {_LONGEST_QUERY} characters.")
     try:
-        return _node(parse(text.replace("\0", "�")), "", 0)
+        root = parse(text.replace("\0", "�"))
     except ParseError as error:
         raise NotAQuery(f"Failed to parse query string: {error}") from error
+    found = _node(root, "", 0)
+    _check_terms(_leaves(root))
+    return found
+
+
+def _leaves(node: tree.Item) -> int:
+    return sum(map(_leaves, node.children)) if node.children else 1
+
+
+def _check_terms(count: int) -> None:
+    if count > _MOST_TERMS:
+        raise NotAQuery(f"A query has at most {_MOST_TERMS} terms.")
 
 
 def _node(node: tree.Item, field: str, depth: int) -> Q:

@@ -6,10 +6,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db.models import Q
+from django.db.models.expressions import RawSQL
 from django.utils import timezone
 
 from accounts.models import AuditEntry
-from alerts.doors import alerta_heartbeats
+from alerts.doors import alerta_heartbeats, alerta_query
 from alerts.jobs import checkins
 from alerts.lifecycle import incidents
 from alerts.models import Alert, CheckIn, Incident
@@ -78,6 +80,8 @@ def test_alerts_are_found(admin, three, query, events):
         "q=value:[1 TO 2]",
         "q=colour:red",
         "q=" + "x" * 2000,
+        "q=" + " ".join("a" for _ in range(51)),
+        "&".join(f"service={number}" for number in range(51)),
         "q=" + " ".join("(" for _ in range(40)) + "a" + ")" * 40,
     ],
 )
@@ -85,6 +89,18 @@ def test_what_cannot_be_searched_for_is_said(admin, query):
     answer = ask(admin, "GET", f"/alerts?{query}")
     assert (answer.status_code, answer.json()["status"]) == (400, "error"), answer.content
     assert answer.json()["message"]
+
+
+@pytest.mark.parametrize("path", ["alerts", "alerts/count", "alerts/history"])
+def test_a_query_that_takes_too_long_says_so(admin, three, monkeypatch, path):
+    monkeypatch.setattr(alerta_query, "_WITHIN", "1ms")
+    monkeypatch.setitem(
+        alerta_query._FIELDS,
+        "event",
+        lambda value, how: Q(pk=RawSQL("(SELECT 1 FROM pg_sleep(9))", [])),
+    )
+    answer = ask(admin, "GET", f"/{path}?event=x")
+    assert (answer.status_code, answer.json()["status"]) == (422, "error")
 
 
 def test_pages_go_on(admin, three):
