@@ -7,6 +7,7 @@ tomorrow.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -277,6 +278,10 @@ def _read(name: str, value: Any, groups: Mapping[str, CloudGroup]) -> Any:
         return value
     if name in _SPANS:
         return _span(value)
+    if name in _NUMBERS:
+        if isinstance(value, int) and abs(value) > sys.float_info.max:
+            raise ValueError("Give a finite number.")
+        return value
     if name == "enabled":
         if not isinstance(value, bool):
             raise ValueError("Give true or false.")
