@@ -115,7 +115,7 @@ def test_listing_takes_the_same_queries_for_any_number(
 ):
     for number in range(20):
         send(ingest, event=f"e{number}", severity="major")
-    with django_assert_max_num_queries(6):
+    with django_assert_max_num_queries(10):  # four of them bound the time of the others
         assert len(ask(admin, "GET", "/alerts").json()["alerts"]) == 20
 
 
@@ -190,7 +190,7 @@ def test_history_takes_the_same_queries_for_any_number(
 ):
     for number in range(20):
         send(ingest, event=f"e{number}", severity="major")
-    with django_assert_max_num_queries(7):
+    with django_assert_max_num_queries(11):
         assert len(ask(admin, "GET", "/alerts/history").json()["history"]) == 20
 
 
