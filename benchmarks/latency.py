@@ -296,9 +296,22 @@ alerting:
     - targets: ['127.0.0.1:{port}']
 """
         with prometheus.running(folder, config, rules) as (_, url):
+            _wait_until_found(url)
 
             def send(host: str, value: float) -> None:
                 labels = {"__name__": "cpu_percent", "instance": host}
                 prometheus.push(url, [(labels, [(int(time.time() * 1000), value)])])
 
             yield send
+
+
+def _wait_until_found(url: str) -> None:
+    """Until the Prometheus knows its Alertmanager; what fires before is sent a minute later."""
+    until = time.monotonic() + prometheus.START
+    while True:
+        answer = json.loads(prometheus.get(f"{url}/api/v1/alertmanagers"))
+        if answer["data"]["activeAlertmanagers"]:
+            return
+        if time.monotonic() > until:
+            raise OSError("Prometheus does not find its Alertmanager")
+        time.sleep(0.2)
