@@ -36,7 +36,7 @@ run: venv frontend ## Start everything on this machine, and print where to look
 
 test: venv-dev frontend ## Run the tests, in parallel, on a PostgreSQL and a Valkey of their own
 	@unset HOST PORT STATE_DIR; exec $(PYTHON) -m sentinel_site.embedded run --fast -- \
-		$(PYTHON) -m pytest -n $(JOBS) --dist loadscope -m "$(EVERYWHERE)" $(ARGS)
+		$(PYTHON) -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder -m "$(EVERYWHERE)" $(ARGS)
 
 test-chaos: venv-dev frontend ## Kill, rotate and fail for some ten minutes: no line and no sample may be lost
 	@unset HOST PORT STATE_DIR; exec $(PYTHON) -m sentinel_site.embedded run --fast -- \
