@@ -46,7 +46,7 @@ test-e2e: venv-dev frontend ## Run the end-to-end tests in a real browser (needs
 	@unset HOST PORT STATE_DIR; $(PYTHON) -m sentinel_site.embedded run --fast -- \
 		$(PYTHON) -m pytest -m "e2e and alone" $(ARGS)
 	@unset HOST PORT STATE_DIR; exec $(PYTHON) -m sentinel_site.embedded run --fast -- \
-		$(PYTHON) -m pytest -n $(BROWSERS) --dist loadfile -m "e2e and not alone" $(ARGS)
+		$(PYTHON) -m pytest -n $(BROWSERS) --dist worksteal -m "e2e and not alone" $(ARGS)
 
 test-openstack: venv-dev ## Run the tests against a real OpenStack (root on Debian 12; installs into an overlay)
 	@$(PYTHON) -m tests.openstack up
