@@ -66,14 +66,16 @@ def beside(product, *arguments):
 
 
 class Chaos:
-    """Kills at regular times, of parts taken at random."""
+    """Kills at regular times: parts in an order of chance, none again before all had their turn."""
 
     def __init__(self, product, seed):
         self.product, self.chance = product, random.Random(seed)  # noqa: S311  a game of chance
+        self.left = []  # of this round
         self.kills = []  # when, and what
 
     def strike(self):
-        name = self.chance.choice(PARTS)
+        self.left = self.left or self.chance.sample(PARTS, len(PARTS))
+        name = self.left.pop()
         pid = self.product.instance.pids.get(name)
         with contextlib.suppress(ProcessLookupError):
             if pid:
