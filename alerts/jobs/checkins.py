@@ -120,12 +120,12 @@ def next_deadline(at: datetime) -> datetime | None:
     return found
 
 
-@transaction.atomic
 def ping_url(tenant_id: int, row: CheckIn) -> str:
     """Where the job calls: whoever has it can check in."""
     return public_url("ping", tenant_id, row.secret)
 
 
+@transaction.atomic
 def save(access: Access, row: CheckIn, at: datetime) -> CheckIn:
     """Store a validated check-in. Under another schedule it is expected anew from now on.
 

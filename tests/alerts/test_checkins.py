@@ -244,6 +244,7 @@ FORM = {
 }  # fmt: skip
 
 
+@pytest.mark.django_db(transaction=True)  # as requests are: no transaction but their own
 def test_members_make_change_pause_and_delete_them(client, bob, acme):
     client.force_login(bob)
     made = client.post("/o/acme/check-ins/new/", FORM)
