@@ -11,7 +11,7 @@ from agent_client.wire import LEVELS
 from alerts import notifiers
 from alerts.models import NotificationChannel, Route, Rule, Severity
 from alerts.values import selectors
-from alerts.values.wording import BadSpan, read_span, span, span_exactly
+from alerts.values.wording import LONGEST_SECONDS, BadSpan, read_span, span, span_exactly
 
 
 class SpanField(forms.CharField):
@@ -128,7 +128,7 @@ class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def _limit(self, value: float | None) -> float | str | None:
         """A limit of time as a span."""
-        if value is None or not self.instance.counts_time or value < 1:
+        if value is None or not self.instance.counts_time or not 1 <= value <= LONGEST_SECONDS:
             return value
         return span_exactly(timedelta(seconds=value))
 

@@ -18,7 +18,7 @@ from django.core.exceptions import ValidationError
 
 from alerts.models import Rule, Severity
 from alerts.values import selectors
-from alerts.values.wording import BadSpan, read_span, span_exactly
+from alerts.values.wording import LONGEST_SECONDS, BadSpan, read_span, span_exactly
 from clouds.models import CloudGroup, Server
 from sentinel_site.kit.problems import Problem
 
@@ -124,7 +124,9 @@ def _limits(rule: Rule, value: Any) -> Any:
     if isinstance(value, Mapping):
         named = {one.value: value[one] for one in Severity if one in value}
         return {severity: _limits(rule, limit) for severity, limit in named.items()}
-    return span_exactly(timedelta(seconds=value)) if rule.counts_time and value >= 1 else value
+    if rule.counts_time and 1 <= value <= LONGEST_SECONDS:
+        return span_exactly(timedelta(seconds=value))
+    return value
 
 
 def _plain(value: Any) -> Any:

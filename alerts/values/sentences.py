@@ -289,7 +289,7 @@ def forecast(
     target = number(rule.target or 0.0, unit)
     if left <= 0:
         return f"{name} on {{host}} has reached {target}"
-    when = span(timedelta(seconds=left))
+    when = number(left, "seconds")
     return (
         f"{name} on {{host}} reaches {target} in {when} at the rate of the last"
         f" {span(rule.window)}; it is at {number(level, unit)}"

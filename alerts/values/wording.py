@@ -9,13 +9,16 @@ from datetime import timedelta
 #: Tags that say which one of several it is, the most telling first.
 _TELLING = ("mount", "device", "interface", "subject")
 
+#: Seconds beyond which a span is told as this one: 3,000 years, which a timedelta still holds.
+LONGEST_SECONDS = 1e11
+
 
 def number(value: float, unit: str = "") -> str:
     """`93.4 %`, `1.2 GiB`, `12`."""
     if unit == "percent":
         return f"{value:.1f} %"
     if unit == "seconds":
-        return span(timedelta(seconds=value))
+        return span(timedelta(seconds=min(max(value, -LONGEST_SECONDS), LONGEST_SECONDS)))
     if unit == "bytes_per_second":
         return f"{number(value, 'bytes')}/s"
     if unit == "bytes":

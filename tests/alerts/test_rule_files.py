@@ -207,3 +207,8 @@ def test_the_page_compares_applies_and_names_mistakes(acme, turin, alice, client
     assert "Disk full soon" in client.get(url).content.decode()
     assert b"rules:" in client.get(f"{url}download/").content
     assert "alice" in client.get(f"/o/acme/rules/{rule.pk}/versions/").content.decode().lower()
+
+
+def test_a_limit_that_nothing_lasts_is_written_as_it_is(acme):
+    rule = make_rule(kind="silence", thresholds={"warning": 1e15})
+    assert rulefiles.body(rule)["thresholds"] == {"warning": 10**15}

@@ -95,3 +95,14 @@ def test_every_built_in_rule_on_a_metric_has_words_of_its_own():
         rule = Rule(**values)
         if rule.kind == Rule.Kind.METRIC:
             assert Measured.by(rule).sentence is not sentences.OF_ANY, rule.name
+
+
+@pytest.mark.parametrize("value", [-1e15, 1e15, 1e100])
+def test_a_span_that_nothing_lasts_is_told_as_the_longest(value):
+    said = sentences.holds(
+        measured("certificate", "seconds_left", "last", "<"),
+        seen(value=value, unit="seconds", tags={"path": "/etc/ssl/a.pem"}),
+        1e15,
+        LATER,
+    )
+    assert "1157407 d" in said

@@ -161,7 +161,7 @@ def measured(value: float | None, unit: str = "") -> str:
     if unit == "bytes_per_second":
         return rate(value)
     if unit == "seconds" and _is_number(value):
-        return span(timedelta(seconds=float(value or 0)))
+        return span(value)
     return number(value)
 
 
