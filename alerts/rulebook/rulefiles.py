@@ -25,6 +25,10 @@ from sentinel_site.kit.problems import Problem
 MOST_BYTES = 1024 * 1024
 MOST_RULES = 2_000
 _DEEPEST = 30
+#: Values, lists and ends of lists: several times what MOST_RULES need.
+_MOST_PARTS = 150_000
+#: Characters of a number.
+_LONGEST_NUMBER = 500
 
 _TEXTS = (
     "name", "kind", "measurement", "field", "aggregation", "words", "pattern", "level", "service",
@@ -204,10 +208,17 @@ def _entries(text: str) -> list[yaml.Node]:
 
 
 def _check_shape(text: str) -> None:
-    """No references and no depths, before anything is built of it. Raises BadRules, YAMLError."""
+    """No references, depths or masses, before anything is built of it.
+
+    Raises BadRules, YAMLError.
+    """
     depth = 0
-    for event in yaml.parse(text, _Parser):
+    for count, event in enumerate(yaml.parse(text, _Parser)):
         line = event.start_mark.line + 1 if event.start_mark else 1
+        if count >= _MOST_PARTS:
+            raise _bad([Mistake(line, "It has too many values; split the file.")])
+        if isinstance(event, yaml.ScalarEvent) and "\0" in event.value:
+            raise _bad([Mistake(line, "Leave out the character NUL (\\0).")])
         if isinstance(event, yaml.AliasEvent):
             raise _bad([Mistake(line, "Write it out; references (*name) aren't read.")])
         depth += isinstance(event, yaml.CollectionStartEvent)
@@ -252,6 +263,20 @@ class _Loader(yaml.SafeLoader):
     @classmethod
     def of(cls, node: yaml.Node) -> Any:
         return cls("").construct_document(node)
+
+    def number(self, node: yaml.ScalarNode) -> Any:
+        """As YAML 1.1 reads it, 190:20:30 too, which takes longer than in proportion."""
+        if len(node.value) > _LONGEST_NUMBER:
+            raise yaml.constructor.ConstructorError(
+                problem=f"a number has at most {_LONGEST_NUMBER} characters"
+            )
+        if node.tag.endswith("int"):
+            return self.construct_yaml_int(node)
+        return self.construct_yaml_float(node)
+
+
+for _tag in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _Loader.number)
 
 
 def _rule(
