@@ -3,7 +3,7 @@
 from django.urls import path, re_path
 
 from alerts.api import alerta, alertmanager
-from alerts.jobs import ping
+from alerts.doors import ping
 from alerts.pages import unsubscribe_pages
 
 urlpatterns = [

@@ -13,7 +13,6 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.conf import settings
-from django.db import transaction
 from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
 from rest_framework.exceptions import APIException
@@ -118,7 +117,7 @@ class ActionView(AlertaDoor):
         if action is None:
             raise NotAnAction(f"Use one of {', '.join(_ACTIONS)}.")
         asked = Asked(str(fields.get("text") or ""), alerta.shelved_for(fields), now)
-        with inside(holder) as tenant, transaction.atomic():
+        with inside(holder) as tenant, entry.briefly():
             action(access_of(holder, tenant), _alert(identity), asked)
         return Response({"status": "ok"})
 
@@ -130,7 +129,7 @@ class NoteView(AlertaDoor):
         holder, now = self.operator(request), timezone.now()
         given = self.body(request)
         text = str(given.get("text") or "") if isinstance(given, dict) else ""
-        with inside(holder) as tenant, transaction.atomic():
+        with inside(holder) as tenant, entry.briefly():
             alert = _alert(identity)
             care.comment(access_of(holder, tenant), alert.incident, text, now)
         note = {
@@ -158,7 +157,7 @@ class HeartbeatsView(AlertaDoor):
         holder, now = self.sender(request), timezone.now()
         heartbeat = heartbeats.parse(self.body(request), now)
         pace.admit(holder.schema_name, 1, time.monotonic())
-        with inside(holder) as tenant:
+        with inside(holder) as tenant, entry.briefly():
             row = heartbeats.take(access_of(holder, tenant), heartbeat, now)
             shown = heartbeats.document(row, now)
         return Response({"status": "ok", "id": shown["id"], "heartbeat": shown}, status=201)
@@ -173,7 +172,7 @@ class HeartbeatView(AlertaDoor):
 
     def delete(self, request: Request, identity: str) -> Response:
         holder, now = self.operator(request), timezone.now()
-        with inside(holder) as tenant:
+        with inside(holder) as tenant, entry.briefly():
             checkins.delete(access_of(holder, tenant), _check_in(identity), now)
         return Response({"status": "ok"})
 
@@ -229,7 +228,9 @@ class HistoryView(AlertaDoor):
             rows = Alert.objects.filter(pk__in={alert for _, alert in numbers})
             shown = {alerta.number_of(one["id"]): one for one in _shown(rows, tenant)}
             lines = [
-                _line(events[event], shown[alert]) for event, alert in numbers if alert in shown
+                _line(events[event], shown[alert])
+                for event, alert in numbers
+                if alert in shown and event in events  # retention may be at them
             ]
         return Response({"status": "ok", "history": lines, "total": len(lines)})
 

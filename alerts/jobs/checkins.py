@@ -42,6 +42,11 @@ class Ping(StrEnum):
     FAIL = "fail"
 
 
+def is_known(secret: str) -> bool:
+    """Whether the schema has a check-in of this secret."""
+    return CheckIn.objects.filter(secret=secret).exists()
+
+
 @transaction.atomic
 def note(
     secret: str, kind: Ping, at: datetime, *, exit_code: int | None = None, body: bytes = b""

@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from django.core.exceptions import ValidationError
+from django.test.utils import CaptureQueriesContext
 
 from accounts.access import Access
 from accounts.models import AuditEntry, Membership, Role
@@ -311,3 +312,27 @@ def test_what_somebody_deleted_meanwhile_is_neither_saved_nor_paused(acme, alice
         with pytest.raises(checkins.NoSuchCheckIn):
             verb(access, shown, NOON)
     assert not CheckIn.objects.exists()
+
+
+def _asked(client, path: str) -> tuple[int, str]:
+    with in_schema("public"), CaptureQueriesContext(connection) as caught:
+        answer = client.get(path)
+    return answer.status_code, "".join(one["sql"] for one in caught)
+
+
+def test_who_makes_a_secret_up_waits_for_nobody_and_a_job_not_for_long(acme, client):
+    row = make()
+    status, said = _asked(client, f"/ping/{acme.pk}-made-up")
+    assert status == 404
+    assert "advisory" not in said
+    status, said = _asked(client, f"/ping/{acme.pk}-{row.secret}")
+    assert status == 200
+    assert -1 < said.find("lock_timeout") < said.find("advisory")
+
+
+def test_what_people_decide_is_one_transaction(acme, alice):
+    access, row = Access(acme, Role.OWNER, alice), make()
+    for verb in (checkins.save, checkins.pause, checkins.delete):
+        with CaptureQueriesContext(connection) as caught:
+            verb(access, row, NOON)
+        assert caught[0]["sql"].startswith("SAVEPOINT"), verb
