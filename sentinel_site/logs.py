@@ -35,6 +35,17 @@ def without_secrets(path: str) -> str:
     return _SECRETS.sub(r"/\1…", path)
 
 
+class WithoutSecrets(logging.Filter):
+    """Lines of others about a request, Django's own of what it refuses, name its path too."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(
+                without_secrets(one) if isinstance(one, str) else one for one in record.args
+            )
+        return True
+
+
 def configure(fmt: Literal["json", "console"], level: str) -> None:
     """Send everything, Django's and Celery's lines too, through one formatter."""
     renderer = (
@@ -66,7 +77,14 @@ def configure(fmt: Literal["json", "console"], level: str) -> None:
                     ],
                 }
             },
-            "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "all"}},
+            "filters": {"secrets": {"()": WithoutSecrets}},
+            "handlers": {
+                "stderr": {
+                    "class": "logging.StreamHandler",
+                    "formatter": "all",
+                    "filters": ["secrets"],
+                }
+            },
             "root": {"handlers": ["stderr"], "level": level},
             "loggers": {
                 "django.server": {"level": "WARNING"},

@@ -142,6 +142,20 @@ def test_an_address_that_is_a_secret_is_not_written_down(client, db, caplog, pat
     assert not any("s3cret" in str(record.msg) for record in caplog.records)
 
 
+@pytest.mark.parametrize("path", ["/ping/12-s3cret_x/start", "/unsubscribe/WzEsMl0:1x:s3cret/"])
+def test_nor_is_it_by_djangos_own_line_about_what_it_refuses(client, db, capsys, path):
+    from sentinel_site import logs
+
+    logs.configure("json", "INFO")
+    try:
+        assert client.put(path).status_code == 405
+        written = capsys.readouterr().err
+    finally:
+        logs.configure("console", "INFO")
+    assert "Method Not Allowed" in written
+    assert "s3cret" not in written
+
+
 def test_each_line_of_a_request_names_it_and_its_tenant(client, alice, caplog):
     client.force_login(alice)
     with caplog.at_level(logging.INFO):
