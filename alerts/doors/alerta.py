@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
+
 from alerts.lifecycle.external import Signal
 from alerts.models import Alert, Severity
 from sentinel_site.kit.problems import Problem
@@ -62,6 +64,9 @@ RANKS = {
     "unknown": 10,
 }
 
+#: Bytes of an alert's own words as JSON: lists of thousands hold all of them.
+MOST_SAID = 32 * 2**10
+
 _TEXTS = {
     "resource": 255,
     "event": 300,
@@ -71,7 +76,7 @@ _TEXTS = {
     "text": 4000,
     "origin": 200,
     "type": 100,
-    "rawData": 65_536,
+    "rawData": MOST_SAID,
     "customer": 200,
 }
 _LISTS = ("service", "tags", "correlate")
@@ -87,9 +92,11 @@ class NotAnAlert(Problem):
 def parse(given: Any, now: datetime) -> Signal:
     """An alert as `POST /alert` takes it. Raises NotAnAlert, which says what to mend."""
     said = fields(given, now, ("resource", "event"))
-    said["severity"] = severity = str(given.get("severity") or "normal")
+    said["severity"] = severity = str(given.get("severity") or "normal")[:100]
     if severity not in SEVERITIES:
         raise NotAnAlert(f"Severity ({severity}) is not one of {', '.join(SEVERITIES)}")
+    if is_too_much(said):
+        raise NotAnAlert(f"The alert is longer than {MOST_SAID // 2**10} KiB")
     events = sorted({said["event"], *said["correlate"]}) if said["correlate"] else [said["event"]]
     number = _NUMBER.match(said["value"])
     service = next(iter(said["service"]), "") or said["group"] or "system"
@@ -109,6 +116,11 @@ def parse(given: Any, now: datetime) -> Signal:
         expires_at=now + timedelta(seconds=said["timeout"]) if said["timeout"] else None,
         said=said,
     )
+
+
+def is_too_much(said: Mapping[str, Any]) -> bool:
+    """Whether an alert's own words are more than is kept of one."""
+    return len(msgspec.json.encode(said)) > MOST_SAID
 
 
 def fields(given: Any, now: datetime, needed: Sequence[str]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from alerts.doors.alerta import host_of, stamp
+from alerts.doors.alerta import MOST_SAID, host_of, is_too_much, stamp
 from alerts.lifecycle.external import Signal
 from alerts.models import Alert, Severity
 from sentinel_site.kit.problems import Problem
@@ -104,7 +104,7 @@ def _signal(given: Any, where: str, timeout: timedelta, now: datetime) -> Signal
     over = given.get("status") == "resolved" or (ends is not None and ends <= now)
     instance = _one_of(labels, _WHERE)
     text = notes.get("summary") or notes.get("description") or notes.get("message") or name
-    return Signal(
+    signal = Signal(
         origin=ORIGIN,
         names=labels,
         severity=None if over else SEVERITIES.get(labels.get("severity", ""), Severity.WARNING),
@@ -119,9 +119,12 @@ def _signal(given: Any, where: str, timeout: timedelta, now: datetime) -> Signal
             "labels": labels,
             "annotations": notes,
             "startsAt": stamp(starts),
-            "generatorURL": str(given.get("generatorURL") or "")[:2000],
+            "generatorURL": str(given.get("generatorURL") or "")[:2000].replace("\0", "�"),
         },
     )
+    if is_too_much(signal.said):
+        raise NotAlerts(f"{where} is longer than {MOST_SAID // 2**10} KiB.")
+    return signal
 
 
 def _texts(given: Mapping[str, Any], name: str, where: str) -> dict[str, str]:

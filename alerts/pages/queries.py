@@ -70,6 +70,7 @@ SHOWN = 200
 def alerts_in(row: Incident) -> list[Alert]:
     """The first alerts of an incident: its cause, then the worst."""
     found = Alert.objects.filter(incident=row).select_related("server__group", "rule", "received")
+    found = found.defer("received__said")  # may be long, and is not shown
     cause_first = Case(When(part=Alert.Part.CAUSE, then=0), default=1)
     return list(found.order_by(cause_first, WORST_FIRST, "pk")[:SHOWN])
 

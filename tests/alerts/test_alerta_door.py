@@ -269,3 +269,15 @@ def test_check_ins_are_raised_also_where_other_tools_have_filled_the_limit(inges
     row = CheckIn.objects.create(name="backup", period=MINUTE, grace=MINUTE)
     checkins.note(row.secret, Ping.FAIL, at)
     assert Alert.objects.filter(resolved_at=None).count() == 2
+
+
+def test_an_alert_that_is_too_long_is_refused(ingest):
+    answer = send(ingest, rawData="x" * 30_000, tags=["y" * 200] * 20)
+    assert answer.status_code == 400
+    assert answer.json()["message"] == "The alert is longer than 32 KiB"
+    assert send(ingest, rawData="x" * 30_000).status_code in (201, 202)
+    assert send(ingest, rawData="x" * 33_000).status_code == 400
+
+
+def test_a_password_that_is_none_is_refused(ingest):
+    assert ask(ingest, "GET", "/alerts", Authorization="Basic é").status_code == 401

@@ -199,3 +199,21 @@ def test_what_is_over_ends_also_where_no_more_may_open(ingest, monkeypatch):
     answer = post(ingest, [firing("New"), firing("Newer"), firing("Old", ends=-MINUTE)])
     assert answer.status_code == 429
     assert Alert.objects.get().resolved_at is not None
+
+
+def test_an_alert_that_is_too_long_is_refused(ingest):
+    answer = post(ingest, [{**firing(), "annotations": {f"n{i}": "x" * 8000 for i in range(5)}}])
+    assert answer.status_code == 400
+    assert "[0] is longer than 32 KiB" in answer.content.decode()
+    assert post(ingest, [{**firing(), "annotations": {"n": "x" * 8000}}]).status_code == 200
+
+
+def test_no_character_of_an_address_sinks_what_was_sent_with_it(ingest):
+    answer = post(ingest, [{**firing(), "generatorURL": "http://a/\0"}, firing("Other")])
+    assert answer.status_code == 200
+    assert Received.objects.filter(said__generatorURL="http://a/�").count() == 1
+    assert Alert.objects.count() == 2
+
+
+def test_a_password_that_is_none_is_refused(ingest):
+    assert post(ingest, [firing()], Authorization="Basic é").status_code == 401
