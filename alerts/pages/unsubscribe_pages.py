@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
@@ -26,6 +27,6 @@ def unsubscribe(request: HttpRequest, token: str) -> HttpResponse:
     if request.method == "POST":
         only = present[0] if len(present) == 1 else ""
         left = request.POST.get("address", "") or only
-        unsubscribing.leave(tenant, channel, left)
+        unsubscribing.leave(tenant, channel, left, timezone.now())
     context = {"organization": tenant.name, "addresses": present, "left": left}
     return render(request, "alerts/unsubscribe.html", context)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from django.core import signing
 from django.db import transaction
 
@@ -10,6 +12,7 @@ from accounts.models import Role, Tenant
 from alerts.models import NotificationChannel
 from alerts.notifiers.email import addresses_of
 from alerts.push import live
+from alerts.telling import fallback
 from sentinel_site.kit.problems import Problem
 from sentinel_site.kit.tenancy import in_schema, public_url
 
@@ -42,9 +45,17 @@ def addresses(tenant: Tenant, channel: int) -> list[str]:
         return addresses_of(row.config) if row else []
 
 
-def leave(tenant: Tenant, channel: int, address: str) -> None:
+def leave(tenant: Tenant, channel: int, address: str, at: datetime) -> None:
     """Write there no more; a channel without any address is switched off. Raises NotAnAddress."""
-    with in_schema(tenant.schema_name), transaction.atomic():
+    with in_schema(tenant.schema_name):
+        row = _leave(tenant, channel, address)
+        if not row.enabled:
+            fallback.mend(row, at, f"The channel “{row.name}” is switched off.")
+
+
+def _leave(tenant: Tenant, channel: int, address: str) -> NotificationChannel:
+    """The channel as it is then."""
+    with transaction.atomic():
         row = (
             NotificationChannel.objects.select_for_update()
             .filter(pk=channel, kind="email", enabled=True)
@@ -61,3 +72,4 @@ def leave(tenant: Tenant, channel: int, address: str) -> None:
         row.save(update_fields=["config", "enabled"])
         audit(Access(tenant, Role.VIEWER), "channel.left", row, address=address)
         live.announce_on_commit("delivery")
+    return row

@@ -12,10 +12,10 @@ from django.core import mail
 from PIL import Image
 
 from accounts.models import AuditEntry
-from alerts.models import Incident, NotificationChannel
+from alerts.models import Alert, ChannelState, Incident, NotificationChannel
 from alerts.notifiers import Picture
 from alerts.notifiers.email import Email
-from alerts.telling import charts, delivery, unsubscribing
+from alerts.telling import charts, delivery, fallback, unsubscribing
 from alerts.values import pictures
 from alerts.values.pictures import Curve
 from metrics import ingest
@@ -179,6 +179,16 @@ def test_of_several_only_the_one_that_is_named_is_taken_off(acme, channel, clien
     with in_schema(acme.schema_name):
         channel.refresh_from_db()
     assert (channel.config, channel.enabled) == ({"to": "a@example.org"}, True)
+
+
+def test_what_was_known_of_a_channel_ends_when_the_last_one_leaves(acme, channel, client):
+    ChannelState.objects.update_or_create(pk=channel.pk)
+    fallback.report(channel, "the mailbox is full", NOON)
+    alert = Alert.objects.get(fingerprint=f"channel:{channel.pk}")
+    assert client.post(path_of(acme, channel)).status_code == 200
+    with in_schema(acme.schema_name):
+        alert.refresh_from_db()
+    assert alert.resolved_at is not None
 
 
 def test_a_link_that_nobody_made_stops_nothing(acme, channel, client):
