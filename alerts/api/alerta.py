@@ -93,7 +93,7 @@ class ReceiveView(AlertaDoor):
     def post(self, request: Request) -> Response:
         holder, now = self.sender(request), timezone.now()
         signal = alerta.parse(self.body(request), now)
-        pace.admit(holder.schema_name, signal.severity is not None, time.monotonic())
+        pace.admit(holder.schema_name, [signal], time.monotonic())
         (answer,) = entry.take_alertas(holder.schema_name, [signal], now)
         return Response(answer.body, status=answer.status, headers=dict(answer.headers))
 
@@ -156,7 +156,7 @@ class HeartbeatsView(AlertaDoor):
     def post(self, request: Request) -> Response:
         holder, now = self.sender(request), timezone.now()
         heartbeat = heartbeats.parse(self.body(request), now)
-        pace.admit(holder.schema_name, 1, time.monotonic())
+        pace.admit_heartbeat(holder.schema_name, time.monotonic())
         with inside(holder) as tenant, entry.briefly():
             row = heartbeats.take(access_of(holder, tenant), heartbeat, now)
             shown = heartbeats.document(row, now)

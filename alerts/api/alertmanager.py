@@ -26,12 +26,14 @@ class AlertsView(ForeignDoor):
     def post(self, request: Request) -> Response:
         holder, now = self.sender(request), timezone.now()
         signals = self.parse(self.body(request), now)
+        ends = [one for one in signals if one.severity is None]
         firing = [one for one in signals if one.severity is not None]
         with inside(holder):
             # what is over first: it is taken also where no more may open
+            pace.admit(holder.schema_name, ends, time.monotonic())
             with entry.briefly():
-                external.accept([one for one in signals if one.severity is None], now)
-            pace.admit(holder.schema_name, len(firing), time.monotonic())
+                external.accept(ends, now)
+            pace.admit(holder.schema_name, firing, time.monotonic())
             with entry.briefly():
                 external.accept(firing, now)
         return Response({"status": "success"})

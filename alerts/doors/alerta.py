@@ -92,7 +92,7 @@ class NotAnAlert(Problem):
 def parse(given: Any, now: datetime) -> Signal:
     """An alert as `POST /alert` takes it. Raises NotAnAlert, which says what to mend."""
     said = fields(given, now, ("resource", "event"))
-    said["severity"] = severity = str(given.get("severity") or "normal")[:100]
+    said["severity"] = severity = str(given.get("severity") or "normal")
     if severity not in SEVERITIES:
         raise NotAnAlert(f"Severity ({severity}) is not one of {', '.join(SEVERITIES)}")
     if is_too_much(said):

@@ -69,7 +69,7 @@ async def _answer(headers: Mapping[str, str], query: str, body: bytes) -> Answer
     try:
         holder = await _sender(headers, query)
         signal = alerta.parse(entry.parsed(body), timezone.now())
-        pace.admit(holder.schema_name, signal.severity is not None, time.monotonic())
+        pace.admit(holder.schema_name, [signal], time.monotonic())
         return await _together.take(holder.schema_name, signal, len(body))
     except Problem as problem:
         return entry.refusal(problem)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from math import ceil
 
 from django.conf import settings
 
+from alerts.lifecycle.external import Signal
 from sentinel_site.kit.problems import Problem
 
 
@@ -36,13 +38,29 @@ class Bucket:
 
 
 _bucket = Bucket()
+#: What is over is taken also where no more may open, and is not free either.
+_ends = Bucket()
 
 
-def admit(schema: str, count: int, now: float) -> None:
-    """Let so many alerts of an organization in. Raises TooManyAlerts, which says for how long."""
+def admit(schema: str, signals: Sequence[Signal], now: float) -> None:
+    """Let these alerts of an organization in, all or none; ends have a bucket of their own.
+
+    Raises TooManyAlerts, which says for how long.
+    """
+    ends = sum(one.severity is None for one in signals)
+    _admit(_ends, schema, ends, now)
+    _admit(_bucket, schema, len(signals) - ends, now)
+
+
+def admit_heartbeat(schema: str, now: float) -> None:
+    """Let a heartbeat in, which counts as an alert. Raises TooManyAlerts."""
+    _admit(_bucket, schema, 1, now)
+
+
+def _admit(bucket: Bucket, schema: str, count: int, now: float) -> None:
     if not count:
         return
-    seconds = _bucket.take(schema, count, now, settings.ALERTS_PER_MINUTE)
+    seconds = bucket.take(schema, count, now, settings.ALERTS_PER_MINUTE)
     if seconds:
         refused = TooManyAlerts(
             f"At most {settings.ALERTS_PER_MINUTE} are taken a minute. Nothing of it was kept."

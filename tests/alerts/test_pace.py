@@ -30,12 +30,13 @@ def test_more_than_it_holds_is_taken_when_it_is_full():
 
 @pytest.fixture
 def narrow(monkeypatch, settings):
-    monkeypatch.setattr(pace, "_bucket", pace.Bucket())
+    for name in ("_bucket", "_ends"):
+        monkeypatch.setattr(pace, name, pace.Bucket())
     settings.ALERTS_PER_MINUTE = 2
 
 
 @pytest.mark.parametrize("way", ["django", "hot"])
-def test_too_many_alerts_are_refused_and_ends_never_are(ingest, narrow, way):
+def test_too_many_alerts_are_refused_and_ends_have_room_of_their_own(ingest, narrow, way):
     with through(way):
         for event in ("a", "b"):
             assert send(ingest, event=event, severity="major").status_code == 201
@@ -43,6 +44,8 @@ def test_too_many_alerts_are_refused_and_ends_never_are(ingest, narrow, way):
         assert (refused.status_code, refused.json()["status"]) == (429, "error")
         assert 0 < int(refused.headers["Retry-After"]) <= 31
         assert send(ingest, event="a", severity="normal").status_code == 201
+        assert send(ingest, event="a", severity="normal").status_code == 202
+        assert send(ingest, event="a", severity="normal").status_code == 429
     assert Alert.objects.filter(resolved_at=None).count() == 1
 
 
