@@ -134,6 +134,7 @@ def test_a_great_body_is_left_to_the_application_behind(acme):
 
 
 def test_made_up_keys_hold_up_a_bounded_number_of_requests(acme, settings, monkeypatch):
+    keys.forget_cached()
     settings.COMMIT_INLINE = False
     monkeypatch.setattr(hot, "MOST_UNKNOWN", 0)
     answer = async_to_sync(alertas._hot)(
