@@ -304,6 +304,7 @@ def _reopen(again: Sequence[tuple[Alert, Found]], at: datetime) -> None:
     rows = Incident.objects.select_for_update().order_by("pk").in_bulk(by_incident)
     reopened = history.times(by_incident, Event.Kind.REOPENED)
     flapped = history.times(by_incident, Event.Kind.FLAPPING)
+    raised = _raised_by(by_incident, rows, at)
     lines, changed = [], []
     for pk, back in by_incident.items():
         incident, (alert, found) = rows[pk], back[0]
@@ -331,7 +332,13 @@ def _reopen(again: Sequence[tuple[Alert, Found]], at: datetime) -> None:
             else:
                 text = f"It is back after {span(pause)}: it comes and goes. {end} {found.text}"
                 told = f"flapping:{flapped[pk] + 1}"
-                lines.append(Line(incident, Event.Kind.FLAPPING, text, told))
+                lines.append(
+                    Line(incident, Event.Kind.FLAPPING, text, "" if pk in raised else told)
+                )
+        said = lines[-1] if lines and lines[-1].incident is incident else None
+        if pk in raised and (said is None or said.kind != Event.Kind.REOPENED):
+            text, told = raised[pk]
+            lines.append(Line(incident, Event.Kind.RAISED, text, told))
         incident.resolved_at = None
         changed.append(incident)
     Incident.objects.bulk_update(
@@ -340,6 +347,31 @@ def _reopen(again: Sequence[tuple[Alert, Found]], at: datetime) -> None:
         batch_size=1000,
     )
     history.write(lines, at)
+
+
+def _raised_by(
+    by_incident: Mapping[int, Sequence[tuple[Alert, Found]]],
+    rows: Mapping[int, Incident],
+    at: datetime,
+) -> dict[int, tuple[str, str]]:
+    """Incidents that are worse than ever lately by what is back: why, and the transition."""
+    worse: dict[int, tuple[Alert, Found]] = {}
+    for pk, back in by_incident.items():
+        worst_back = max(back, key=lambda one: one[1].severity.rank)
+        if worst_back[1].severity.rank > Severity(rows[pk].severity).rank:
+            worse[pk] = worst_back
+    if not worse:
+        return {}
+    times = history.times(worse, Event.Kind.RAISED)
+    lately = _worst_lately(worse, at)
+    found: dict[int, tuple[str, str]] = {}
+    for pk, (alert, back_as) in worse.items():
+        if back_as.severity.rank <= lately.get(pk, -1):
+            continue  # it goes up and down, and this was told
+        is_cause = alert.part != Alert.Part.SYMPTOM
+        text = f"It is back, and now {back_as.severity.label.lower()}. {back_as.text}".strip()
+        found[pk] = text, f"raised:{times[pk] + 1}" if is_cause else f"opened:{pk}"
+    return found
 
 
 def _begin_to_flap(incident: Incident, alert: Alert, at: datetime) -> timedelta:

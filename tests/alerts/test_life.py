@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from accounts.access import Access
 from accounts.models import AuditEntry, Membership, Role
 from alerts.lifecycle import care, external, incidents
-from alerts.models import Alert, Event, Incident, Notification, Severity
+from alerts.models import Alert, Event, Incident, Notification, NotificationChannel, Severity
 from sentinel_site.kit.tenancy import in_schema
 from tests.alerts.builders import MINUTE, NOON, SECOND, make_rule, make_server
 from tests.alerts.test_breaches import read
@@ -113,6 +113,51 @@ def test_what_was_told_before_it_came_back_is_told_anew_when_it_gets_worse(acme)
     for minute, value in ((0, 99), (1, 10), (20, 70), (21, 99)):
         read(rule, server, value, NOON + minute * MINUTE)
     assert told() == ["opened", "resolved", "reopened", "raised"]
+
+
+@pytest.fixture
+def pager(acme):
+    """A channel that hears of what is critical only."""
+    return NotificationChannel.objects.create(
+        name="Pager", kind="webhook", least_severity="critical"
+    )
+
+
+def paged(pager):
+    rows = Notification.objects.filter(channel=pager).order_by("pk")
+    return [one.transition.split(":")[0] for one in rows]
+
+
+def test_what_comes_back_critical_is_told_to_whom_it_was_not_bad_enough(pager):
+    rule, server = make_rule(thresholds={"warning": 60, "critical": 95}), make_server()
+    for minute, value in ((0, 70), (1, 10), (6, 99)):
+        read(rule, server, value, NOON + minute * MINUTE)
+    assert paged(pager) == ["raised"]
+    others = Notification.objects.exclude(channel=pager).order_by("pk")
+    assert [one.transition for one in others][2:] == ["raised:1"], "one message, not two"
+
+
+def test_what_already_flaps_and_comes_back_critical_is_told_once_as_worse(pager):
+    rule, server = make_rule(thresholds={"warning": 60, "critical": 95}), make_server()
+    for minute, value in ((0, 70), (1, 10), (3, 70), (4, 10), (6, 99), (7, 10), (8, 99)):
+        read(rule, server, value, NOON + minute * MINUTE)
+    assert paged(pager) == ["raised"]
+
+
+def test_an_alert_that_comes_back_critical_in_an_open_incident_is_told_as_worse(pager):
+    rule, server = make_rule(thresholds={"warning": 60, "critical": 95}), make_server()
+    read(rule, server, 70, NOON)
+    read(make_rule("Full"), server, 90, NOON)
+    incident, other = Incident.objects.order_by("pk")
+    Alert.objects.filter(incident=other).update(incident=incident)
+    Incident.objects.filter(pk=incident.pk).update(severity="warning")
+    Alert.objects.exclude(rule=rule).update(severity="warning")
+    Notification.objects.all().delete()
+    read(rule, server, 10, NOON + MINUTE)
+    read(rule, server, 99, NOON + 6 * MINUTE)
+    assert paged(pager) == ["raised"]
+    incident.refresh_from_db()
+    assert incident.severity == "critical"
 
 
 def test_another_tools_alert_that_oscillates_is_told_three_times(acme):
