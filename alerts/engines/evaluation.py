@@ -91,7 +91,7 @@ def evaluate(at: datetime) -> None:
             escalations.next_at(),
             suppression.next_change(at),
             external.next_expiry(at, watched.listening_since),
-            checkins.next_deadline(at),
+            checkins.next_deadline(at, watched.listening_since),
             incidents.next_change(at, watched.listening_since),
             *(one for one in woken if one > at),
         ]

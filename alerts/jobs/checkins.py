@@ -20,7 +20,8 @@ from sentinel_site.kit.problems import Problem
 from sentinel_site.kit.tenancy import current_schema, public_url
 
 ORIGIN = "check-in"
-
+#: What could not be judged because nobody listened is looked at again after this.
+LOOKS_AGAIN = timedelta(minutes=1)
 
 #: What people decide of a check-in; the rest is what became of it.
 _DECIDED = ("name", "server", "period", "cron", "zone", "grace", "severity", "advice")
@@ -116,12 +117,15 @@ def judge(at: datetime, listening_since: datetime | None) -> None:
         external.accept(raised, at)
 
 
-def next_deadline(at: datetime) -> datetime | None:
-    """When the next one is down unless it comes."""
+def next_deadline(at: datetime, listening_since: datetime | None = None) -> datetime | None:
+    """When the next one is down unless it comes; soon, where nobody listened when it was due."""
     waiting = CheckIn.objects.filter(state__in=[CheckIn.State.NEW, CheckIn.State.UP])
     found: datetime | None = waiting.filter(deadline_at__gt=at).aggregate(first=Min("deadline_at"))[
         "first"
     ]
+    if listening_since is not None and waiting.filter(deadline_at__lte=at).exists():
+        soon = at + LOOKS_AGAIN
+        return soon if found is None else min(found, soon)
     return found
 
 

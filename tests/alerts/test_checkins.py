@@ -150,6 +150,14 @@ def test_while_nobody_listens_nobody_is_accused(acme):
     assert row.state == "up"
 
 
+def test_what_was_due_while_nobody_listened_is_looked_at_again_soon(acme):
+    row = ping(make(), NOON)
+    late = row.deadline_at + MINUTE
+    checkins.judge(late, late)
+    assert checkins.next_deadline(late, late) == late + MINUTE
+    assert checkins.next_deadline(late, None) is None, "what is judged waits for nothing"
+
+
 def test_what_was_due_in_our_outage_has_until_its_schedule_says_so_again(acme):
     row = ping(make(period=None, cron="0 13 * * *"), NOON)
     outages.note(NOON + 50 * MINUTE, NOON + 65 * MINUTE)
