@@ -91,6 +91,7 @@ def queue_all(told: Sequence[Told], at: datetime) -> None:
     rows: list[dict[str, Any]] = []
     later: list[Escalation] = []
     untold: list[int] = []
+    heard: list[int] = []
     for one in told:
         pk = one.incident.pk
         if pk in silent and not one.transition.startswith("resolved"):
@@ -99,6 +100,8 @@ def queue_all(told: Sequence[Told], at: datetime) -> None:
             continue
         if _is_shelved(one, at):
             continue
+        if one.transition.startswith(_BEGINS + _GOES_ON) and one.incident.untold:
+            heard.append(pk)
         routed = one.to
         if routed is None and one.transition.startswith(_BEGINS + _GOES_ON):
             routed = _routed(one, seen.get(pk, ()), ways, channels, at, later)
@@ -125,6 +128,8 @@ def queue_all(told: Sequence[Told], at: datetime) -> None:
         ]
     if untold:
         Incident.objects.filter(pk__among=untold).update(untold=True)
+    if heard:  # what was kept back of them is told with this
+        Incident.objects.filter(pk__among=heard).update(untold=False)
     schema = current_schema()
     anew = {one.incident.pk for one in told if one.transition.startswith(_BEGINS_ANEW)}
     _wait_for_somebody(later, anew - set(untold))

@@ -7,7 +7,7 @@ import pytest
 from alerts.dispatching import dispatch
 from alerts.lifecycle import external, muting
 from alerts.lifecycle.external import Signal
-from alerts.models import Alert, Notification, Severity
+from alerts.models import Alert, Incident, Notification, Severity
 from clouds import servers, suppression
 from clouds.models import CloudGroup
 from clouds.suppression import Decision
@@ -55,6 +55,20 @@ def test_what_still_holds_when_it_is_over_is_told_once(muted):
     muting.tell_what_was_muted(NOON + 11 * MINUTE)
     assert Notification.objects.get().transition.startswith("opened")
     assert Alert.objects.get().suppressed == ""
+
+
+def test_what_is_told_on_another_way_meanwhile_is_not_told_again_as_still_there(muted):
+    server, _ = muted
+    read(make_rule(), server, 90, NOON + MINUTE)
+    incident = Incident.objects.get()
+    assert incident.untold
+    free = make_server("nova-2")
+    read(make_rule("Full"), free, 90, NOON + 2 * MINUTE)
+    Alert.objects.filter(server=free).update(incident=incident)
+    Notification.objects.all().delete()
+    dispatch.queue(incident, f"opened:{incident.pk}", NOON + 3 * MINUTE)
+    muting.tell_what_was_muted(NOON + 3 * MINUTE)
+    assert [one.transition for one in Notification.objects.all()] == [f"opened:{incident.pk}"]
 
 
 def test_other_servers_are_told_of_as_ever(muted):
