@@ -88,6 +88,7 @@ def delete_rule(access: Access, rule: Rule, at: datetime) -> None:
 @transaction.atomic
 def save_channel(access: Access, channel: NotificationChannel, at: datetime) -> dict[str, str]:
     """Store a validated channel; what was made for it, which is shown only this once."""
+    incidents.one_at_a_time()
     verb = "channel.changed" if channel.pk else "channel.added"
     made = notifiers.made(channel.kind, channel.config)
     channel.config = {**channel.config, **made}

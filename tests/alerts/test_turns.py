@@ -16,7 +16,7 @@ from alerts.jobs import checkins
 from alerts.jobs.checkins import Ping
 from alerts.lifecycle import care, external
 from alerts.lifecycle.external import Signal
-from alerts.models import Alert, CheckIn, Incident, Rule, Severity
+from alerts.models import Alert, CheckIn, Incident, NotificationChannel, Rule, Severity
 from alerts.rulebook import rules
 from clouds import suppression
 from clouds.models import Server
@@ -55,6 +55,10 @@ def verbs(acme, alice):
     row = checkins.save(access, CheckIn(name="backup", period=10 * MINUTE, grace=MINUTE), NOON)
     CheckIn.objects.update(state="up", due_at=NOON, deadline_at=NOON + MINUTE)
     incident = Incident.objects.get(title="Port down")
+    channel = NotificationChannel.objects.create(
+        name="Team", kind="email", config={"to": "a@example.org"}
+    )
+    channel.enabled = False
     return {
         "an evaluation": lambda: evaluation.evaluate(LATER),
         "another tool's alert": lambda: external.accept([signal(Severity.CRITICAL)], LATER),
@@ -69,6 +73,7 @@ def verbs(acme, alice):
             LATER,
         ),
         "a rule that goes": lambda: rules.delete_rule(access, rule, LATER),
+        "a channel that changes": lambda: rules.save_channel(access, channel, LATER),
     }  # fmt: skip
 
 
@@ -77,6 +82,7 @@ def verbs(acme, alice):
     [
         "an evaluation", "another tool's alert", "another tool's end", "an end by hand", "a shelf",
         "a ping", "a pause", "a check-in that goes", "a rule that changes", "a rule that goes",
+        "a channel that changes",
     ],
 )  # fmt: skip
 def test_nothing_is_held_by_whoever_waits_for_its_turn(verbs, what):
