@@ -160,7 +160,6 @@ def note_silence(last_seen: Mapping[int, datetime], now: datetime) -> list[Serve
         status = Server.Status.SILENT if is_silent else Server.Status.UP
         if server.status == status or server.status not in _BY_REPORTS:
             continue
-            continue
         claimed = Server.objects.filter(pk=server.pk, status=server.status)
         if claimed.update(status=status, status_since=since):
             server.status, server.status_since = status, since
