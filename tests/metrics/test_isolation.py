@@ -161,8 +161,9 @@ def test_reads_of_one_tenant_never_bring_the_others_rows(both):
     acme, globex = both
     at = now()
     for mine, theirs in ((acme, globex), (globex, acme)):
-        [server_id] = queries.last_seen(mine.pk)
-        values = queries.latest(mine.pk, range(1, 1000))
+        [server_id], [another] = queries.last_seen(mine.pk), queries.last_seen(theirs.pk)
+        values = queries.latest(mine.pk, [server_id, another])
+        assert values.keys() == {server_id}
         assert values[server_id]["cpu", ()]["percent"].value == mine.pk != theirs.pk
         window = queries.window(
             mine.pk, "cpu", "percent", since=at - HOUR, until=at + HOUR, agg="sum"
