@@ -73,8 +73,8 @@ def _is_down(kind: str, alarm: Alarm | None, now: datetime) -> None:
 
 def _is_up(alarm: Alarm, now: datetime) -> None:
     ended = Alarm.objects.filter(pk=alarm.pk, until=None).update(until=now)
-    if ended and alarm.told_at is not None:
-        operators.tell(
-            _WORDS[alarm.kind].mended,
-            f"It did not from {alarm.since:%Y-%m-%d %H:%M:%S} to {now:%Y-%m-%d %H:%M:%S} UTC.\n",
-        )
+    if not ended or alarm.told_at is None:
+        return
+    text = f"It did not from {alarm.since:%Y-%m-%d %H:%M:%S} to {now:%Y-%m-%d %H:%M:%S} UTC.\n"
+    if not operators.tell(_WORDS[alarm.kind].mended, text):
+        Alarm.objects.filter(pk=alarm.pk).update(until=None)

@@ -97,6 +97,12 @@ def test_mail_that_fails_is_tried_again(mailoutbox, settings, monkeypatch):
     assert not mailoutbox
     watch(130, last_tick=0)
     assert len(mailoutbox) == 1
+    with monkeypatch.context() as away:
+        away.setattr("sentinel_site.kit.operators.send_mail", refuse)
+        watch(135)
+    assert len(mailoutbox) == 1
+    watch(140)
+    assert mailoutbox[-1].subject == "Sentinella judges its rules in time again"
 
 
 def test_without_anybody_to_tell_it_is_in_the_log_and_kept(settings, mailoutbox):
