@@ -20,6 +20,8 @@ log = structlog.get_logger(__name__)
 TOLD_FROM = timedelta(minutes=1)
 #: How often it is written down that somebody listens.
 MARKED_EVERY = timedelta(seconds=15)
+#: Without a mark for longer than this, nobody has listened.
+MARK_HOLDS = MARKED_EVERY + listening.GAP
 KEEP = timedelta(days=400)
 
 
@@ -50,14 +52,19 @@ def mark(now: datetime) -> None:
 
     Redis, which knows it to the second, may be started anew together with us.
     """
-    before = Listening.objects.filter(pk=1).values_list("said_at", flat=True).first()
+    before = marked_at()
     if before is not None and now - before < MARKED_EVERY:
         return
     Listening.objects.update_or_create(pk=1, defaults={"said_at": now})
-    if before is not None and now - before > MARKED_EVERY + listening.GAP:
+    if before is not None and now - before > MARK_HOLDS:
         known = Outage.objects.filter(until__gt=before, since__lt=now)
         if not known.exists():
             note(before, now)
+
+
+def marked_at() -> datetime | None:
+    """When it was last written down that somebody listens; None: never."""
+    return Listening.objects.filter(pk=1).values_list("said_at", flat=True).first()
 
 
 def between(start: datetime, end: datetime) -> list[tuple[datetime, datetime]]:

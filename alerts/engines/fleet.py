@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from alerts.models import Rule
 from clouds.models import FAREWELLS, STOPPED, Server, Silence
-from metrics import queries
+from metrics import outages, queries
 from sentinel_site.kit import listening
 from sentinel_site.kit.tenancy import connection
 
@@ -152,12 +152,17 @@ def _reach(rule: Rule) -> int:
 
 
 def listening_since(at: datetime) -> datetime | None:
-    """Since when reports can have come in without a break: now, while nobody listens."""
+    """Since when reports can have come in without a break: now, while nobody listens.
+
+    Where Redis is away, or was emptied, the mark in the database tells whether anybody does.
+    """
     try:
         run = listening.last()
     except redis.RedisError as error:
-        log.warning("not known whether anybody listens", error=str(error))
-        return None
-    if run is None:
-        return None
-    return at if run.is_over(at) else run.since
+        log.warning("not known since when anybody listens", error=str(error))
+        run = None
+    if run is not None:
+        return at if run.is_over(at) else run.since
+    marked_at = outages.marked_at()
+    is_over = marked_at is not None and at - marked_at > outages.MARK_HOLDS
+    return at if is_over else None

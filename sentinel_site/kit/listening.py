@@ -69,20 +69,32 @@ def keep_saying(
     return stop
 
 
+def _missed(now: datetime, last_own: datetime | None) -> tuple[datetime, datetime] | None:
+    """Say that we listen; from when to when nobody did. Without Redis reports come in as well."""
+    try:
+        before = note(now)
+    except redis.RedisError as error:
+        log.warning("Redis is away: it does not know that we listen", error=str(error))
+        return None
+    if before is None or (last_own is not None and now - last_own <= GAP):
+        return None
+    return before.said_at, now
+
+
 def _keep_saying(
     stop: threading.Event,
     after_outage: Callable[[datetime, datetime], object],
     mark: Callable[[datetime], object],
 ) -> None:
     untold: tuple[datetime, datetime] | None = None
+    last_own: datetime | None = None
     while True:
         now = timezone.now()
         try:
             with connection.cursor() as cursor:
                 cursor.execute("SELECT 1")
-            before = note(now)
-            if before is not None:
-                untold = (before.said_at, now)
+            untold = _missed(now, last_own) or untold
+            last_own = now
             if untold is not None:
                 after_outage(*untold)
                 untold = None

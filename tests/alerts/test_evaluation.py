@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
+import redis
 from django.core.management import call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -14,12 +15,12 @@ from django.utils import timezone
 
 from accounts import timers
 from accounts.models import Tenant, Timer
-from alerts.engines import evaluation
+from alerts.engines import evaluation, fleet
 from alerts.models import Alert, Incident, Rule
 from alerts.pages import queries
 from alerts.rulebook import defaults
 from clouds.models import Server
-from metrics import ingest
+from metrics import ingest, outages
 from metrics import queries as metrics
 from metrics.batch import Batch, Event, Point, Report, State
 from sentinel_site.celery import app as celery_app
@@ -234,6 +235,29 @@ def test_nobody_is_silent_while_nobody_listens_nor_right_after(acme, rules):
     assert not Alert.objects.exists(), "it may still send"
     evaluation.evaluate(back + 65 * SECOND)
     assert Alert.objects.get().resolved_at is None
+
+
+def test_a_redis_that_forgot_us_makes_nobody_silent(acme, rules):
+    Rule.objects.create(name="Server silent", kind="silence", thresholds={"critical": 0})
+    send(acme, NOW, cpu(1))
+    outages.mark(NOW)
+    redis_client().delete(listening._KEY)
+    evaluation.evaluate(NOW + 5 * MINUTE)
+    assert not Alert.objects.exists(), "nobody listened, as the database knows"
+    outages.mark(NOW + 5 * MINUTE)
+    evaluation.evaluate(NOW + 5 * MINUTE + 30 * SECOND)
+    assert Alert.objects.get().resolved_at is None, "somebody does, and it is still not heard"
+
+
+def test_without_redis_the_database_tells_whether_anybody_listens(acme, rules, monkeypatch):
+    def away():
+        raise redis.ConnectionError("refused")
+
+    monkeypatch.setattr(listening, "last", away)
+    assert fleet.listening_since(NOW) is None
+    outages.mark(NOW)
+    assert fleet.listening_since(NOW + 35 * SECOND) is None
+    assert fleet.listening_since(NOW + 36 * SECOND) == NOW + 36 * SECOND
 
 
 def test_a_silent_server_stays_so_though_we_listen_anew(acme, rules):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import redis
 from django.utils import timezone
 
 from alerts import uptimes
@@ -312,6 +313,21 @@ def test_who_listens_again_knows_since_when_nobody_did():
     assert over is not None
     assert over.said_at == NOON + 5 * SECOND
     assert listening.note(NOON + 5 * MINUTE + SECOND) is None
+    valkey().delete(listening._KEY)
+
+
+def test_while_redis_is_away_we_listen_and_its_return_is_no_outage(monkeypatch):
+    def away(*args):
+        raise redis.ConnectionError("refused")
+
+    valkey().delete(listening._KEY)
+    assert listening._missed(NOON, None) is None
+    with monkeypatch.context() as patched:
+        patched.setattr(listening, "note", away)
+        assert listening._missed(NOON + MINUTE, NOON + 55 * SECOND) is None
+    assert listening._missed(NOON + 2 * MINUTE, NOON + 115 * SECOND) is None
+    started = listening._missed(NOON + 4 * MINUTE, None)
+    assert started == (NOON + 2 * MINUTE, NOON + 4 * MINUTE), "another process knows nothing of it"
     valkey().delete(listening._KEY)
 
 
