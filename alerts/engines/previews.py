@@ -28,6 +28,7 @@ from metrics import events, queries
 from metrics.batch import Tags
 from metrics.stores.base import Points
 from metrics.windows import LOOK_BEHIND, LOOKBACK, over
+from sentinel_site.kit.gates import Gate
 from sentinel_site.kit.problems import Problem
 
 #: What can be looked back on, with the distance of two slots.
@@ -45,6 +46,8 @@ SHOWN = 5
 LISTED = 50
 #: What every report has, by which a server's silence is seen.
 REPORTED = ("cpu", "percent")
+#: A replay takes seconds of a thread: two at once of an organization, four in all.
+_gate = Gate(2, 4)
 
 
 class NoSuchSpan(Problem):
@@ -125,7 +128,7 @@ class Preview:
 def preview(tenant: Tenant, rule: Rule, at: datetime, span: str = "24h") -> Preview:
     """Replay the validated rule, stored or not, over the span that ends at `at`.
 
-    Raises NoSuchSpan, TooMuchToSearch.
+    Raises NoSuchSpan, TooMuchToSearch, Busy.
     """
     if span not in SPANS:
         raise NoSuchSpan(f"Use one of: {', '.join(SPANS)}.")
@@ -135,7 +138,8 @@ def preview(tenant: Tenant, rule: Rule, at: datetime, span: str = "24h") -> Prev
     at = at.replace(microsecond=0)
     count = length // step
     slots = [at - n * step for n in range(count, -1, -1)]
-    return over_slots(tenant, rule, slots, span)
+    with _gate.passed(tenant.schema_name, "Other rules are being tried. Try again in a moment."):
+        return over_slots(tenant, rule, slots, span)
 
 
 def over_slots(tenant: Tenant, rule: Rule, slots: list[datetime], span: str = "") -> Preview:

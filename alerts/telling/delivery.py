@@ -29,6 +29,7 @@ from alerts.models import Attempt, ChannelState, Notification, NotificationChann
 from alerts.notifiers import Message, Receipt, Undelivered
 from alerts.push import live
 from alerts.telling import fallback, messages
+from sentinel_site.kit.gates import Gate
 from sentinel_site.kit.problems import Problem
 from sentinel_site.kit.tenancy import current_schema
 
@@ -376,8 +377,18 @@ def _put_off(
 def send_test(access: Access, channel: NotificationChannel, at: datetime) -> str:
     """Deliver a test message at once; what went wrong, or nothing.
 
-    One that arrives ends what was known of a channel that failed.
+    One that arrives ends what was known of a channel that failed. Raises Busy.
     """
+    busy = "Another test of a channel waits for its answer. Try again in a moment."
+    with _tests.passed(access.tenant.schema_name, busy):
+        return _send_test(access, channel, at)
+
+
+#: Whoever does not answer holds a thread: one at once of an organization, eight in all.
+_tests = Gate(1, 8)
+
+
+def _send_test(access: Access, channel: NotificationChannel, at: datetime) -> str:
     message, began = messages.test_of(channel, access.tenant, at), time.monotonic()
     failure, receipt = None, None
     try:
