@@ -66,7 +66,7 @@ class Message:
     incident: int | None = None
     #: Of one that is over: incidents that turned out to belong to it, and were told here.
     merged: tuple[int, ...] = ()
-    #: Where whoever gets mail of this channel can stop it.
+    #: Of a mail: where whoever gets it can stop it.
     leave: str = ""
     #: What its alert is about, drawn; for kinds of channels that show pictures.
     picture: Picture | None = None

@@ -17,6 +17,7 @@ from django.template.loader import render_to_string
 from alerts.notifiers.base import STORM_PAUSE, Field, Message, Receipt, Undelivered
 
 NAMED = 20  # incidents of a digest that are named
+MOST = 50  # addresses; whose lists are longer have one for it in their own mail system
 _COLORS = {"critical": "#d63939", "error": "#e8590c", "warning": "#b87503", "info": "#2f7fc9"}
 _RESOLVED = "#2b8a3e"
 
@@ -41,6 +42,8 @@ class Email:
         addresses = addresses_of(config)
         if not addresses:
             return ["Give at least one e-mail address."]
+        if len(addresses) > MOST:
+            return [f"Give at most {MOST} addresses, or that of a mailing list."]
         return [error for address in addresses if (error := _error(address))]
 
     def public(self, config: dict[str, Any]) -> dict[str, Any]:

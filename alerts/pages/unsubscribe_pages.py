@@ -18,15 +18,15 @@ from sentinel_site.kit.problems import NotFound
 @require_http_methods(["GET", "HEAD", "POST"])
 def unsubscribe(request: HttpRequest, token: str) -> HttpResponse:
     """Ask whose mail is to stop; a POST stops it, without an address if there is one only."""
-    found = unsubscribing.channel_of(token)
-    if found is None:
+    now = timezone.now()
+    said = unsubscribing.read(token, now)
+    if said is None:
         raise NotFound
-    tenant, channel = found
-    present = unsubscribing.addresses(tenant, channel)
+    present = unsubscribing.addresses(said)
     left = ""
     if request.method == "POST":
         only = present[0] if len(present) == 1 else ""
         left = request.POST.get("address", "") or only
-        unsubscribing.leave(tenant, channel, left, timezone.now())
-    context = {"organization": tenant.name, "addresses": present, "left": left}
+        unsubscribing.leave(said, left, now)
+    context = {"organization": said.tenant.name, "addresses": present, "left": left}
     return render(request, "alerts/unsubscribe.html", context)

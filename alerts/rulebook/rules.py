@@ -90,12 +90,15 @@ def save_channel(access: Access, channel: NotificationChannel, at: datetime) -> 
     """Store a validated channel; what was made for it, which is shown only this once."""
     incidents.one_at_a_time()
     verb = "channel.changed" if channel.pk else "channel.added"
+    was_off = NotificationChannel.objects.filter(pk=channel.pk, enabled=False).exists()
     made = notifiers.made(channel.kind, channel.config)
     channel.config = {**channel.config, **made}
     channel.save()
     bounces.forget(channel)
     if not channel.enabled:
         fallback.mend(channel, at, f"The channel “{channel.name}” is switched off.")
+    elif was_off:
+        fallback.mend(channel, at, f"The channel “{channel.name}” is switched on again.")
     audit(access, verb, channel, kind=channel.kind)
     return made
 

@@ -91,6 +91,7 @@ def report(channel: NotificationChannel, reason: str, at: datetime) -> None:
     The broken channel itself is not kept waiting with it.
     """
     incidents.one_at_a_time()
+    ChannelState.objects.bulk_create([ChannelState(channel=channel)], ignore_conflicts=True)
     if not ChannelState.objects.filter(pk=channel.pk, is_broken=False).update(is_broken=True):
         return
     text = f"The channel “{channel.name}” takes no messages: {reason}"

@@ -59,7 +59,7 @@ def message_of(notification: Notification) -> Message:
         reference=first.reference,
         incident=incident.pk,
         merged=merged.get(incident.pk, ()),
-        leave=unsubscribing.link(tenant, notification.channel_id),
+        leave=unsubscribing.link(tenant, notification.channel, notification.created_at),
         picture=charts.of(tenant.pk, alert, notification.created_at)
         if alert and notifiers.shows_pictures(notification.channel.kind)
         else None,
@@ -160,7 +160,7 @@ def digest_of(rows: Sequence[Notification], key: uuid.UUID, at: datetime) -> Mes
         thread=str(key),
         source=_source(tenant),
         items=tuple(items[:NAMED]),
-        leave=unsubscribing.link(tenant, rows[0].channel_id),
+        leave=unsubscribing.link(tenant, rows[0].channel, at),
     )
 
 
@@ -183,7 +183,7 @@ def test_of(channel: NotificationChannel, tenant: Tenant, at: datetime) -> Messa
         is_resolved=False,
         thread=key,
         source=_source(tenant),
-        leave=unsubscribing.link(tenant, channel.pk),
+        leave=unsubscribing.link(tenant, channel, at),
     )
 
 

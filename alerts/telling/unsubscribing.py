@@ -1,14 +1,22 @@
-"""Who gets mail of a channel can stop it, with the link that is in each of its mails."""
+"""Who gets mail of a channel can stop it, with the link that is in each of its mails.
+
+A link is for those to whom its mail went, and for as long as it HOLDS: whoever else sees it later
+learns nobody's address by it and takes nobody else off.
+"""
 
 from __future__ import annotations
 
-from datetime import datetime
+import base64
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from django.core import signing
 from django.db import transaction
+from django.utils.crypto import salted_hmac
 
 from accounts.access import Access, audit
 from accounts.models import Role, Tenant
+from alerts.lifecycle import incidents
 from alerts.models import NotificationChannel
 from alerts.notifiers.email import addresses_of
 from alerts.push import live
@@ -16,60 +24,99 @@ from alerts.telling import fallback
 from sentinel_site.kit.problems import Problem
 from sentinel_site.kit.tenancy import in_schema, public_url
 
+HOLDS = timedelta(days=90)
 _SALT = "alerts.unsubscribe"
+_MARK = 8  # characters that an address is known by
 
 
 class NotAnAddress(Problem):
     status, code, title = 422, "not-an-address", "This channel does not write there"
 
 
-def link(tenant: Tenant, channel: int) -> str:
-    """The address of the page on which mail of this channel is stopped. It is a secret."""
-    return public_url("unsubscribe", token=signing.dumps([tenant.pk, channel], salt=_SALT))
+class LinkTooOld(Problem):
+    status, code, title = 410, "link-too-old", "This link is too old"
 
 
-def channel_of(token: str) -> tuple[Tenant, int] | None:
-    """Whose mail a link stops; None where nobody made it, or the organization is gone."""
+@dataclass(frozen=True)
+class Link:
+    """What a link says: mail of which channel, and by which marks its addresses are known."""
+
+    tenant: Tenant
+    channel: int
+    marks: frozenset[str]
+
+    def is_for(self, address: str) -> bool:
+        """Whether its mail went there."""
+        return _mark(self.tenant.pk, self.channel, address) in self.marks
+
+
+def link(tenant: Tenant, channel: NotificationChannel, at: datetime) -> str:
+    """The address of the page on which this mail is stopped; empty where the channel sends none.
+
+    It is a secret of those to whom the channel writes now.
+    """
+    if channel.kind != "email":
+        return ""
+    marks = [_mark(tenant.pk, channel.pk, one) for one in addresses_of(channel.config)]
+    said = [tenant.pk, channel.pk, int(at.timestamp()), "".join(sorted(marks))]
+    return public_url("unsubscribe", token=signing.dumps(said, salt=_SALT))
+
+
+def read(token: str, now: datetime) -> Link | None:
+    """What a link says; None where nobody made it, or the organization is gone.
+
+    Raises LinkTooOld.
+    """
     try:
-        tenant_id, channel = signing.loads(token, salt=_SALT)
+        tenant_id, channel, made_at, marks = signing.loads(token, salt=_SALT)
     except (signing.BadSignature, ValueError, TypeError):
         return None
     tenant = Tenant.objects.filter(pk=tenant_id).first()
-    return (tenant, channel) if tenant else None
+    if tenant is None:
+        return None
+    if now - datetime.fromtimestamp(made_at, UTC) > HOLDS:
+        raise LinkTooOld(f"It held for {HOLDS.days} days. Use the link of a newer mail.")
+    places = range(0, len(marks), _MARK)
+    return Link(tenant, channel, frozenset(marks[place : place + _MARK] for place in places))
 
 
-def addresses(tenant: Tenant, channel: int) -> list[str]:
-    """To whom the channel writes; nobody where it is gone or switched off."""
-    with in_schema(tenant.schema_name):
-        row = NotificationChannel.objects.filter(pk=channel, kind="email", enabled=True).first()
-        return addresses_of(row.config) if row else []
+def _mark(tenant: int, channel: int, address: str) -> str:
+    """What tells an address from others of a channel, and not what it is."""
+    digest = salted_hmac(_SALT, f"{tenant} {channel} {address.lower()}", algorithm="sha256")
+    return base64.urlsafe_b64encode(digest.digest()).decode()[:_MARK]
 
 
-def leave(tenant: Tenant, channel: int, address: str, at: datetime) -> None:
-    """Write there no more; a channel without any address is switched off. Raises NotAnAddress."""
-    with in_schema(tenant.schema_name):
-        row = _leave(tenant, channel, address)
-        if not row.enabled:
-            fallback.mend(row, at, f"The channel “{row.name}” is switched off.")
+def addresses(said: Link) -> list[str]:
+    """Those to whom the mail went and the channel still writes; none where it is switched off."""
+    with in_schema(said.tenant.schema_name):
+        row = NotificationChannel.objects.filter(
+            pk=said.channel, kind="email", enabled=True
+        ).first()
+        return [one for one in addresses_of(row.config) if said.is_for(one)] if row else []
 
 
-def _leave(tenant: Tenant, channel: int, address: str) -> NotificationChannel:
-    """The channel as it is then."""
-    with transaction.atomic():
+def leave(said: Link, address: str, at: datetime) -> None:
+    """Write there no more. Raises NotAnAddress, also of one to which the link's mail did not go.
+
+    A channel without any address is switched off, and others are told that it is.
+    """
+    with in_schema(said.tenant.schema_name), transaction.atomic():
+        incidents.one_at_a_time()
         row = (
             NotificationChannel.objects.select_for_update()
-            .filter(pk=channel, kind="email", enabled=True)
+            .filter(pk=said.channel, kind="email", enabled=True)
             .first()
         )
         present = addresses_of(row.config) if row else []
         left = [one for one in present if one.lower() != address.lower()]
-        if row is None or left == present:
-            raise NotAnAddress(f"{address} gets no mail of this channel.")
+        if row is None or left == present or not said.is_for(address):
+            raise NotAnAddress(f"{address} gets no mail of this channel by this link.")
         if left:
             row.config = {**row.config, "to": ", ".join(left)}
         else:
             row.enabled = False
         row.save(update_fields=["config", "enabled"])
-        audit(Access(tenant, Role.VIEWER), "channel.left", row, address=address)
+        audit(Access(said.tenant, Role.VIEWER), "channel.left", row, address=address)
         live.announce_on_commit("delivery")
-    return row
+        if not left:
+            fallback.report(row, "it is switched off, as the last one to get it stopped it.", at)

@@ -9,13 +9,16 @@ from urllib.parse import urlsplit
 
 import pytest
 from django.core import mail
+from django.utils import timezone
 from PIL import Image
 
-from accounts.models import AuditEntry
-from alerts.models import Alert, ChannelState, Incident, NotificationChannel
+from accounts.access import Access
+from accounts.models import AuditEntry, Role
+from alerts.models import Alert, Incident, Notification, NotificationChannel
 from alerts.notifiers import Picture
 from alerts.notifiers.email import Email
-from alerts.telling import charts, delivery, fallback, unsubscribing
+from alerts.rulebook import rules
+from alerts.telling import charts, delivery, unsubscribing
 from alerts.values import pictures
 from alerts.values.pictures import Curve
 from metrics import ingest
@@ -146,12 +149,13 @@ def test_while_the_store_is_away_mail_goes_without_its_chart(channel, monkeypatc
 
 
 def path_of(acme, channel):
-    return urlsplit(unsubscribing.link(acme, channel.pk)).path
+    return urlsplit(unsubscribing.link(acme, channel, timezone.now())).path
 
 
 def test_mail_names_how_to_stop_it_and_one_click_does_so(acme, channel, client):
-    read(make_rule(), make_server(), 90, NOON)
-    delivery.deliver_due(NOON)
+    now = timezone.now()
+    read(make_rule(), make_server(), 90, now)
+    delivery.deliver_due(now)
     headers = mail.outbox[0].extra_headers
     assert headers["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
     path = urlsplit(headers["List-Unsubscribe"].strip("<>")).path
@@ -181,14 +185,62 @@ def test_of_several_only_the_one_that_is_named_is_taken_off(acme, channel, clien
     assert (channel.config, channel.enabled) == ({"to": "a@example.org"}, True)
 
 
-def test_what_was_known_of_a_channel_ends_when_the_last_one_leaves(acme, channel, client):
-    ChannelState.objects.update_or_create(pk=channel.pk)
-    fallback.report(channel, "the mailbox is full", NOON)
-    alert = Alert.objects.get(fingerprint=f"channel:{channel.pk}")
+def test_others_are_told_when_the_last_one_leaves_and_it_ends_when_it_is_on_again(
+    acme, alice, channel, client
+):
+    NotificationChannel.objects.create(name="Slack", kind="slack", config={"url": "https://x.org"})
+    read(make_rule(), make_server(), 90, NOON)
     assert client.post(path_of(acme, channel)).status_code == 200
     with in_schema(acme.schema_name):
+        alert = Alert.objects.get(fingerprint=f"channel:{channel.pk}")
+        assert alert.resolved_at is None
+        assert "the last one to get it stopped it" in alert.incident.event_set.first().text
+        told = Notification.objects.filter(incident=alert.incident)
+        assert [row.channel.name for row in told] == ["Slack"]
+        channel.refresh_from_db()
+        channel.enabled = True
+        rules.save_channel(Access(acme, Role.OWNER, alice), channel, timezone.now())
         alert.refresh_from_db()
-    assert alert.resolved_at is not None
+        assert alert.resolved_at is not None
+
+
+def test_a_link_shows_and_takes_off_those_alone_to_whom_its_mail_went(acme, channel, client):
+    old = path_of(acme, channel)
+    channel.config = {"to": "new@example.org, OPS@example.org"}
+    channel.save()
+    page = client.get(old).content.decode()
+    assert "OPS@example.org" in page
+    assert "new@example.org" not in page
+    refused = client.post(old, {"address": "new@example.org"})
+    assert "by this link" in client.get(refused.url).content.decode()
+    assert client.post(old).status_code == 200, "the one to whom it went"
+    with in_schema(acme.schema_name):
+        channel.refresh_from_db()
+    assert (channel.config, channel.enabled) == ({"to": "new@example.org"}, True)
+    assert "Nobody to whom this mail went" in client.get(old).content.decode()
+
+
+def test_a_link_of_an_old_mail_stops_nothing_and_says_so(acme, channel, client):
+    made_at = timezone.now() - unsubscribing.HOLDS - MINUTE
+    path = urlsplit(unsubscribing.link(acme, channel, made_at)).path
+    answer = client.get(path)
+    assert answer.status_code == 410
+    assert "Use the link of a newer mail" in answer.content.decode()
+    client.post(path, {"address": "ops@example.org"})
+    with in_schema(acme.schema_name):
+        channel.refresh_from_db()
+    assert channel.enabled
+
+
+def test_a_link_for_as_many_as_a_channel_may_write_to_stays_one_line_of_a_header(acme, channel):
+    people = [f"somebody.with.a.long.name{number}@mail.example.org" for number in range(50)]
+    channel.config = {"to": ", ".join(people)}
+    channel.save()
+    link = unsubscribing.link(acme, channel, NOON)
+    Email().send(channel.config, make_message(leave=link))
+    raw = mail.outbox[0].message().as_bytes().replace(b"\r\n", b"\n")
+    assert f"\n <{link}>\n".encode() in raw or f"List-Unsubscribe: <{link}>\n".encode() in raw
+    assert len(link) < 900
 
 
 def test_a_link_that_nobody_made_stops_nothing(acme, channel, client):

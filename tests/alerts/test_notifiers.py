@@ -14,6 +14,7 @@ from alerts.lifecycle import incidents
 from alerts.models import Attempt, Incident, Notification, NotificationChannel
 from alerts.notifiers import Item, Undelivered, alerta
 from alerts.notifiers.alerta import Alerta
+from alerts.notifiers.email import Email
 from alerts.notifiers.slack import SlackApp
 from alerts.telling import delivery
 from sentinel_site.kit.tenancy import in_schema
@@ -169,3 +170,11 @@ def test_a_key_is_asked_for_again_when_it_would_go_to_another_host(acme, client,
     with in_schema(acme.schema_name):
         found.refresh_from_db()
     assert (found.config["url"] == url) is not asks
+
+
+def test_a_mail_channel_writes_to_no_more_than_it_may():
+    people = [f"p{number}@example.org" for number in range(51)]
+    assert Email().errors({"to": ", ".join(people[:50])}) == []
+    assert Email().errors({"to": ", ".join(people)}) == [
+        "Give at most 50 addresses, or that of a mailing list."
+    ]
