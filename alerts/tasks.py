@@ -63,6 +63,12 @@ def tidy() -> None:
 
 
 @shared_task
+def trim() -> None:
+    """Keep no more alerts of other tools than an organization may have."""
+    for_each_tenant(timers.provisioned(), retention.trim)
+
+
+@shared_task
 def keep_evidence() -> None:
     """Keep with closed incidents the log lines that are forgotten before they are."""
     for_each_tenant(timers.provisioned(), partial(evidence.keep_lines, timezone.now()))

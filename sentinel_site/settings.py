@@ -232,6 +232,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": timedelta(hours=12),
         "options": {"expires": 1800},
     },
+    "trim-alerts": {
+        "task": "alerts.tasks.trim",
+        "schedule": timedelta(minutes=10),
+        "options": {"expires": 300},
+    },
     "canary": {
         "task": "alerts.tasks.fly_canary",
         "schedule": timedelta(minutes=1),

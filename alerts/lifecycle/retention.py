@@ -7,10 +7,14 @@ from datetime import datetime, timedelta
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q
 
+from alerts.lifecycle import incidents
+from alerts.lifecycle.external import FOREIGN
 from alerts.models import Alert, Incident, Received
 
 #: Of an alert that is over, what its tool said of it is kept for so long, for giving it back.
 WORDS_KEPT = timedelta(days=30)
+#: So many alerts of other tools that are over are kept in one organization, the newest.
+MOST_CLOSED = 200_000
 #: So many go in one transaction, so that nobody waits for it.
 AT_ONCE = 500
 
@@ -45,3 +49,36 @@ def forget_words(before: datetime) -> int:
         gone += Received.objects.filter(pk__in=pks).delete()[0]
         if len(pks) < AT_ONCE:
             return gone
+
+
+def trim() -> int:
+    """Drop the oldest of other tools' alerts that are over, above MOST_CLOSED; how many.
+
+    An incident that is over goes with its last alert.
+    """
+    over = Alert.objects.filter(origin__in=FOREIGN, resolved_at__isnull=False)
+    newest = over.order_by("-resolved_at", "-pk").values_list("resolved_at", "pk")
+    first_too_many = next(iter(newest[MOST_CLOSED : MOST_CLOSED + 1]), None)
+    if first_too_many is None:
+        return 0
+    at, last = first_too_many
+    surplus = over.filter(Q(resolved_at__lt=at) | Q(resolved_at=at, pk__lte=last))
+    gone = 0
+    while True:
+        with transaction.atomic():
+            incidents.one_at_a_time()  # none of them is just being opened again
+            rows = dict(surplus.order_by("pk").values_list("pk", "incident")[:AT_ONCE])
+            Alert.objects.filter(pk__in=rows).delete()
+            _drop_empty(set(rows.values()))
+        gone += len(rows)
+        if len(rows) < AT_ONCE:
+            return gone
+
+
+def _drop_empty(pks: set[int]) -> None:
+    """Those of these incidents that are over and have no alert left, with what they absorbed."""
+    has_some = Exists(Alert.objects.filter(incident=OuterRef("pk")))
+    empty = Incident.objects.filter(~has_some, pk__in=pks, resolved_at__isnull=False)
+    left = list(empty.values_list("pk", flat=True))
+    Incident.objects.filter(~has_some, merged_into__in=left).delete()
+    Incident.objects.filter(pk__in=left).delete()

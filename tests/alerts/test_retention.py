@@ -73,3 +73,36 @@ def test_the_task_keeps_what_the_installation_wants_kept(acme, settings):
     settings.RETENTION_INCIDENTS = timedelta(days=400)
     tasks.tidy()
     assert not Incident.objects.exists()
+
+
+def test_of_other_tools_alerts_that_are_over_only_the_newest_stay(acme, at_once, monkeypatch):
+    monkeypatch.setattr(retention, "MOST_CLOSED", 2)
+    for number in range(5):
+        tell(f"over {number}", NOON, NOON + (9 - number) * MINUTE)
+    tell("open", NOON)
+    own = tell("own", NOON, NOON + MINUTE)
+    Alert.objects.filter(incident=own).update(origin="")
+    merged = tell("merged", NOON)
+    Alert.objects.filter(incident=merged).delete()
+    into = Incident.objects.get(title="over 4")
+    Incident.objects.filter(pk=merged.pk).update(merged_into=into, resolved_at=NOON + MINUTE)
+    assert retention.trim() == 3
+    left = {"over 0", "over 1", "open", "own"}
+    assert set(Alert.objects.values_list("title", flat=True)) == left
+    assert set(Incident.objects.values_list("title", flat=True)) == left
+    assert retention.trim() == 0
+
+
+def test_an_incident_outlives_those_of_its_alerts_that_are_too_many(acme, monkeypatch):
+    monkeypatch.setattr(retention, "MOST_CLOSED", 0)
+    open_one, over = tell("open", NOON), tell("over", NOON, NOON + MINUTE)
+    Alert.objects.filter(incident=over).update(incident=open_one)
+    assert retention.trim() == 1
+    assert list(open_one.alert_set.values_list("title", flat=True)) == ["open"]
+
+
+def test_trimming_goes_through_all_organizations(acme, monkeypatch):
+    monkeypatch.setattr(retention, "MOST_CLOSED", 0)
+    tell("over", NOON, NOON + MINUTE)
+    tasks.trim()
+    assert not Alert.objects.exists()
