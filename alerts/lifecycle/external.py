@@ -6,12 +6,21 @@ import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F, Min
+from django.db.models import (
+    DateTimeField,
+    DurationField,
+    ExpressionWrapper,
+    F,
+    Min,
+    QuerySet,
+    Value,
+)
+from django.db.models.functions import Greatest, Least
 
 from accounts.timers import wake
 from alerts import bulk
@@ -19,6 +28,7 @@ from alerts.lifecycle import incidents
 from alerts.lifecycle.incidents import Found, Recovered, Turned
 from alerts.models import Alert, Received, Severity
 from clouds import queries as clouds
+from metrics import outages
 from sentinel_site.kit.problems import Problem
 from sentinel_site.kit.tenancy import current_schema
 
@@ -26,6 +36,8 @@ from sentinel_site.kit.tenancy import current_schema
 FOREIGN = ("alerta", "alertmanager")
 #: So many alerts of other tools may be open at once in one organization.
 MOST_OPEN = 50_000
+#: After an outage of ours whoever repeats an alert has so long to do it.
+ANEW = timedelta(hours=1)
 
 
 class TooManyOpen(Problem):
@@ -117,15 +129,12 @@ def accept(signals: Iterable[Signal], at: datetime) -> dict[str, Alert]:
 
 
 def expire(at: datetime, listening_since: datetime | None = None) -> None:
-    """End what its tool has not repeated in time.
+    """End what its tool has not repeated in time; when nobody listened is no part of that.
 
-    After an outage of ours it has as long as it ever had, counted from when we listen again.
+    After an outage of ours there is ANEW for it, or as long as there ever was, if that is less.
     """
     incidents.one_at_a_time()
-    due = Received.objects.filter(expires_at__lte=at)
-    if listening_since is not None:
-        due = due.filter(repeated_at__gte=F("expires_at") - (at - listening_since))
-    rows = list(due.select_related("alert"))
+    rows = list(_past(at, listening_since).filter(ends_at__lte=at).select_related("alert"))
     incidents.recover_all(
         [
             Recovered(row.alert, None, f"{row.alert.origin} has not repeated it in time.")
@@ -139,13 +148,27 @@ def expire(at: datetime, listening_since: datetime | None = None) -> None:
 
 def next_expiry(at: datetime, listening_since: datetime | None = None) -> datetime | None:
     """When the next one is over unless it is repeated."""
-    coming = Received.objects.filter(expires_at__gt=at)
-    times = [coming.aggregate(first=Min("expires_at"))["first"]]
+    coming = Received.objects.filter(expires_at__gt=at).aggregate(first=Min("expires_at"))
+    spared = _past(at, listening_since).aggregate(first=Min("ends_at"))
+    return min((one for one in (coming["first"], spared["first"]) if one), default=None)
+
+
+def _past(at: datetime, listening_since: datetime | None) -> QuerySet[Received]:
+    """What was to be repeated before now; it `ends_at` later by the outages since it was sent."""
+    past = Received.objects.filter(expires_at__lte=at)
+    oldest = past.aggregate(first=Min("repeated_at"))["first"]
+    if oldest is None:
+        return past.none().annotate(ends_at=F("expires_at"))
+    never = Value(timedelta(), output_field=DurationField())
+    ends_at = F("expires_at")
+    for since, until in outages.between(oldest, at):
+        lost = Value(until) - Greatest(F("repeated_at"), Value(since))
+        ends_at += Greatest(ExpressionWrapper(lost, DurationField()), never)
     if listening_since is not None:
-        spared = Received.objects.filter(expires_at__lte=at)
-        span = spared.aggregate(least=Min(F("expires_at") - F("repeated_at")))["least"]
-        times.append(None if span is None else listening_since + span)
-    return min((one for one in times if one is not None), default=None)
+        allowed = ExpressionWrapper(F("expires_at") - F("repeated_at"), DurationField())
+        anew = Value(listening_since) + Least(allowed, Value(ANEW, output_field=DurationField()))
+        ends_at = Greatest(ends_at, anew)
+    return past.annotate(ends_at=ExpressionWrapper(ends_at, DateTimeField()))
 
 
 def _open_of(wanted: Collection[str]) -> dict[str, Alert]:

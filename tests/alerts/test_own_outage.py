@@ -9,6 +9,7 @@ from alerts.lifecycle import external, incidents
 from alerts.lifecycle.external import Signal
 from alerts.models import Alert, Incident, Pending, Rule, Severity
 from clouds.models import Server
+from metrics import outages
 from sentinel_site.kit.listening import Run
 from tests.alerts.builders import MINUTE, SECOND, make_rule
 from tests.alerts.test_evaluation import NOW, cpu, log, point
@@ -180,6 +181,32 @@ def test_what_its_tool_could_not_repeat_is_not_over(acme, rules, judge):
     assert external.next_expiry(BACK + MINUTE, BACK) == BACK + 4 * MINUTE
     judge(34 * MINUTE)
     assert not is_open()
+
+
+def test_what_lasts_long_does_not_begin_anew_with_each_outage(acme, rules):
+    """A day of Alerta, with an outage every day: it has lost no more than the outages took."""
+    external.accept([heard_from_elsewhere(24 * 60 * MINUTE)], NOW)
+    outages.note(NOW - 10 * MINUTE, NOW + 20 * MINUTE)  # before it was sent is no part of it
+    outages.note(NOW + 60 * MINUTE, NOW + 90 * MINUTE)
+    day = NOW + 24 * 60 * MINUTE
+    back = day - 35 * MINUTE
+    outages.note(back - 5 * MINUTE, back)
+    ends = day + (20 + 30 + 5) * MINUTE
+    assert external.next_expiry(day, back) == ends
+    for minutes in (0, 54):
+        external.expire(day + minutes * MINUTE, back)
+        assert is_open(), minutes
+    assert external.next_expiry(day, None) == ends
+    external.expire(ends, back)
+    assert not is_open()
+    assert external.next_expiry(ends, None) is None
+
+
+def test_an_outage_at_the_very_end_leaves_time_to_repeat_it(acme, rules):
+    external.accept([heard_from_elsewhere(24 * 60 * MINUTE)], NOW)
+    back = NOW + 24 * 60 * MINUTE + MINUTE
+    outages.note(back - 2 * MINUTE, back)
+    assert external.next_expiry(back, back) == back + external.ANEW
 
 
 def test_what_comes_and_goes_is_not_calm_because_nobody_listens(acme, rules, judge):
