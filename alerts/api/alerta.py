@@ -297,7 +297,8 @@ def _unshelve(access: Access, alert: Alert, asked: Asked) -> None:
 
 def _close(access: Access, alert: Alert, asked: Asked) -> None:
     """Ends the one alert; its incident goes on while others of it are open."""
-    if alert.resolved_at is not None:
+    incidents.one_at_a_time()
+    if not Alert.objects.filter(pk=alert.pk, resolved_at=None).exists():
         raise incidents.AlreadyResolved("alert is already in closed status")
     said = asked.text or "Closed through Alerta's API."
     incidents.recover_all([incidents.Recovered(alert, None, said)], asked.at, by_hand=True)

@@ -151,6 +151,19 @@ def test_to_close_ends_it_and_the_next_opens_it_again(admin, ingest):
     assert send(ingest, severity="major").json()["alert"]["status"] == "open"
 
 
+def test_what_ended_in_the_meantime_was_not_closed(admin, ingest, monkeypatch):
+    number = send(ingest, severity="major").json()["id"]
+    wait = incidents.one_at_a_time
+
+    def wait_while_it_ends():
+        wait()
+        Alert.objects.update(resolved_at=timezone.now())
+
+    monkeypatch.setattr(incidents, "one_at_a_time", wait_while_it_ends)
+    assert ask(admin, "PUT", f"/alert/{number}/action", {"action": "close"}).status_code == 409
+    assert not AuditEntry.objects.filter(verb="alert.closed").exists()
+
+
 @pytest.mark.parametrize("given", [{}, {"action": "explode"}, [], {"action": None}])
 def test_unknown_actions_are_refused(admin, ingest, given):
     number = send(ingest, severity="major").json()["id"]
