@@ -26,6 +26,8 @@ MAX_WORDS = 16
 #: Lines of one traceback arrive one by one; the next is looked for this long.
 JOIN_WITHIN = timedelta(minutes=2)
 SEARCH_WITHIN = "10s"
+#: What is asked while an organization's alerts are judged, and others wait for that.
+SORT_WITHIN = "5s"
 #: Characters of a message that tell what sort it is of.
 SAID = 3000
 
@@ -205,8 +207,7 @@ def search(
         conditions.append("(at, id) < (%s, %s)")
         arguments.extend(_read_cursor(cursor))
     limit = max(1, min(limit, MAX_PAGE))
-    with _in_time(), isolation.only(tenant_id) as database:
-        database.execute("SELECT set_config('statement_timeout', %s, true)", [SEARCH_WITHIN])
+    with _in_time(tenant_id, SEARCH_WITHIN) as database:
         database.execute(
             "SELECT id, at, received_at, server_id, level, service, component, request_id, pid,"  # noqa: S608
             " path, written, message, fingerprint FROM public.metrics_event"
@@ -214,16 +215,19 @@ def search(
             [*arguments, limit + 1],
         )
         rows = database.fetchall()
-        database.execute("SELECT set_config('statement_timeout', '0', true)")
     found = [Found(*(*row[:4], wire.LEVELS[row[4]], *row[5:])) for row in rows[:limit]]
     more = len(rows) > limit
     return Page(found, _write_cursor(found[-1]) if more else None)
 
 
 @contextmanager
-def _in_time() -> Iterator[None]:
+def _in_time(tenant_id: int, within: str) -> Iterator[Any]:
+    """A cursor that sees this tenant's events, each statement of which may take so long."""
     try:
-        yield
+        with isolation.only(tenant_id) as database:
+            database.execute("SELECT set_config('statement_timeout', %s, true)", [within])
+            yield database
+            database.execute("SELECT set_config('statement_timeout', '0', true)")
     except OperationalError as error:
         if isinstance(error.__cause__, psycopg2.errors.QueryCanceled):
             raise TooMuchToSearch("Choose a shorter time, a server or a level.") from error
@@ -285,8 +289,7 @@ def met(tenant_id: int, matcher: Matcher) -> list[Met]:
     """
     conditions, arguments = _conditions(tenant_id, matcher)
     where = " AND ".join(conditions)
-    with _in_time(), isolation.only(tenant_id) as database:
-        database.execute("SELECT set_config('statement_timeout', %s, true)", [SEARCH_WITHIN])
+    with _in_time(tenant_id, SEARCH_WITHIN) as database:
         if matcher.test is None:
             database.execute(
                 "SELECT server_id, service, fingerprint, count(*), min(at), max(at),"  # noqa: S608
@@ -302,7 +305,6 @@ def met(tenant_id: int, matcher: Matcher) -> list[Met]:
                 [*arguments, MOST_TESTED],
             )
             found = _tested(database.fetchall(), matcher.test)
-        database.execute("SELECT set_config('statement_timeout', '0', true)")
     return found
 
 
@@ -327,15 +329,13 @@ def times(
     What previews of event rules are drawn from. Raises TooMuchToSearch.
     """
     conditions, arguments = _conditions(tenant_id, matcher)
-    with _in_time(), isolation.only(tenant_id) as database:
-        database.execute("SELECT set_config('statement_timeout', %s, true)", [SEARCH_WITHIN])
+    with _in_time(tenant_id, SEARCH_WITHIN) as database:
         database.execute(
             "SELECT server_id, service, fingerprint, at, message FROM public.metrics_event"  # noqa: S608
             f" WHERE {' AND '.join(conditions)} ORDER BY at DESC LIMIT %s",
             [*arguments, limit],
         )
         rows = database.fetchall()
-        database.execute("SELECT set_config('statement_timeout', '0', true)")
     rows.reverse()
     return [row for row in rows if matcher.test is None or matcher.test(row[4])]
 
@@ -354,9 +354,9 @@ class Sort:
 
 
 def sorts(tenant_id: int, matcher: Matcher, limit: int) -> list[Sort]:
-    """What was said in the events that match, the most frequent first."""
+    """What was said in the events that match, the most frequent first. Raises TooMuchToSearch."""
     conditions, arguments = _conditions(tenant_id, matcher)
-    with isolation.only(tenant_id) as database:
+    with _in_time(tenant_id, SORT_WITHIN) as database:
         database.execute(
             "SELECT server_id, service, min(at), max(at), count(*), min(level),"  # noqa: S608
             f" min(left(message, {SAID})) FROM public.metrics_event"

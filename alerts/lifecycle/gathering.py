@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+import structlog
 from django.db.models import Q
 
 from accounts.models import Tenant
@@ -19,6 +20,8 @@ from clouds.models import CloudGroup, Server, Service
 from metrics import events, queries
 from metrics.events import Matcher
 from sentinel_site.kit.tenancy import current_schema
+
+log = structlog.get_logger(__name__)
 
 #: Log lines are read from so long before the first alert on.
 LINES_BEFORE = timedelta(minutes=3)
@@ -296,8 +299,13 @@ def _sayings(tenant_id: int, rows: Sequence[Row], at: datetime) -> list[Saying]:
     matcher = Matcher(
         levels=events.levels_from("warning"), start=min(recent) - LINES_BEFORE, end=at + HOLD
     )
+    try:
+        sorts = events.sorts(tenant_id, matcher, MOST_LINES)
+    except events.TooMuchToSearch:  # the cause is looked for again with the next lines
+        log.warning("too much was logged to be looked through for a cause")
+        return []
     found = []
-    for sort in events.sorts(tenant_id, matcher, MOST_LINES):
+    for sort in sorts:
         entry = _explain(sort.service, sort.message)
         if entry is not None:
             found.append(Saying(entry, sort))

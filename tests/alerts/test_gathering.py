@@ -10,6 +10,7 @@ import pytest
 from alerts.lifecycle import correlation, external, gathering, topology
 from alerts.lifecycle.correlation import Accusation, Kind, Place, Signal
 from alerts.models import Alert, Severity
+from metrics.events import TooMuchToSearch
 from tests.alerts.builders import MINUTE, NOON, make_rule, make_server
 from tests.alerts.test_breaches import read
 
@@ -72,3 +73,16 @@ def test_a_symptom_is_compared_with_what_is_on_its_own_host_and_not_with_a_thous
     gathered = correlation.gather(signals, accused, fleet)
     assert sum(len(one.members) for one in gathered) == 2 * many
     assert max(asked.values()) <= 12
+
+
+def test_a_log_that_takes_too_long_to_look_through_keeps_no_alert_back(acme, monkeypatch):
+    asked = []
+
+    def slow(*given):
+        asked.append(given)
+        raise TooMuchToSearch
+
+    monkeypatch.setattr(gathering.events, "sorts", slow)
+    read(make_rule(measurement="rabbitmq", field="up"), make_server("ctl-1"), 90, NOON)
+    assert asked
+    assert Alert.objects.get().incident.resolved_at is None

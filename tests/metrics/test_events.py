@@ -119,8 +119,11 @@ def test_a_search_that_takes_too_long_says_what_to_do(acme, logged, monkeypatch)
     slow = (["tenant_id = %s", "pg_sleep(1) IS NOT NULL"], [acme.pk])
     monkeypatch.setattr(events, "_conditions", lambda *_: slow)
     monkeypatch.setattr(events, "SEARCH_WITHIN", "20ms")
+    monkeypatch.setattr(events, "SORT_WITHIN", "20ms")
     with pytest.raises(TooMuchToSearch, match="shorter time"):
         events.search(acme.pk, Matcher())
+    with pytest.raises(TooMuchToSearch):
+        events.sorts(acme.pk, Matcher(), 10)
 
 
 def test_events_per_hour_count_each_level_and_leave_no_hour_out(acme):
