@@ -79,9 +79,7 @@ def queue_all(told: Sequence[Told], at: datetime) -> None:
     incidents = [one.incident.pk for one in told]
     seen = _concerned(incidents)
     silent = _muted(seen, at)
-    channels = list(
-        NotificationChannel.objects.filter(enabled=True).select_related("fares", "fallback")
-    )
+    channels = list(NotificationChannel.objects.filter(enabled=True).select_related("fares"))
     others = substitutes.of_broken(channels)
     knows = _who_knows([pk for pk, one in zip(incidents, told, strict=True) if not _is_new(one)])
     known: dict[int, set[int]] = {}

@@ -8,16 +8,17 @@ from datetime import datetime, timedelta
 from django.db.models import Min, Q
 
 from alerts.dispatching import dispatch, routes
-from alerts.models import Escalation, Route
+from alerts.models import Alert, Escalation, Route
 
-#: While an incident is muted, its next step waits and is looked at again after this.
-_MUTED = timedelta(minutes=1)
+#: While an incident is muted or gone, its next step waits and is looked at again after this.
+_WAITS = timedelta(minutes=1)
 
 
 def pursue(at: datetime) -> None:
     """Take the steps that are due. Done with every evaluation, in its transaction.
 
     What is muted or shelved takes none; they are counted anew when people are told of it again.
+    Nor does what comes and goes while it is gone: that is not still there.
     """
     if not Escalation.objects.exists():
         return
@@ -33,14 +34,15 @@ def pursue(at: datetime) -> None:
         return
     known = {route.pk: route for route in routes.in_force()}
     muted = dispatch.muted({one.incident_id for one in due}, at)
+    gone = _gone({one.incident_id for one in due if one.incident.flapping_until is not None})
     told: list[dispatch.Told] = []
     ended: list[int] = []
     for one in due:
         route = known.get(one.route_id)
         if route is None:
             ended.append(one.pk)
-        elif one.incident_id in muted:
-            one.next_at = at + _MUTED
+        elif one.incident_id in muted or one.incident_id in gone:
+            one.next_at = at + _WAITS
         elif one.incident.shelved_until is not None and one.incident.shelved_until > at:
             one.next_at = one.incident.shelved_until
         else:
@@ -53,6 +55,14 @@ def pursue(at: datetime) -> None:
     Escalation.objects.filter(pk__in=ended).delete()
     Escalation.objects.bulk_update(due, ["next_at", "step", "repeats"], batch_size=500)
     dispatch.queue_all(told, at)
+
+
+def _gone(incidents: set[int]) -> set[int]:
+    """Those of these incidents of which no alert is open."""
+    if not incidents:
+        return set()
+    there = Alert.objects.filter(incident__in=incidents, resolved_at=None).order_by()
+    return incidents - set(there.values_list("incident", flat=True).distinct())
 
 
 def _step(one: Escalation, route: Route, at: datetime) -> dispatch.Told:

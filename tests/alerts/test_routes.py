@@ -8,7 +8,7 @@ import pytest
 
 from alerts.dispatching import dispatch, escalations, routes
 from alerts.lifecycle import incidents
-from alerts.models import Escalation, Incident, Notification, Route, RouteStep
+from alerts.models import Alert, Escalation, Incident, Notification, Route, RouteStep
 from alerts.telling import delivery
 from clouds import suppression
 from clouds.models import CloudGroup
@@ -80,6 +80,20 @@ def test_a_route_by_cloud_group_and_service():
     open_incidents(1, NOON, 2, server=here.pk, service="cinder-volume")
     open_incidents(1, NOON, 3, server=there.pk, service="nova-compute")
     assert [name for name, _ in told()] == ["To a", "To b", "To b"]
+
+
+def test_what_comes_and_goes_is_not_still_there_while_it_is_gone():
+    a, b = channel("a"), channel("b")
+    make_route("On call", (NOW, [a]), (10 * MINUTE, [b]))
+    open_incidents(1, NOON)
+    Incident.objects.update(flapping_until=NOON + 60 * MINUTE)
+    Alert.objects.update(resolved_at=NOON + 5 * MINUTE)
+    escalations.pursue(NOON + 10 * MINUTE)
+    assert told() == [("To a", "opened")]
+    assert escalations.next_at() == NOON + 11 * MINUTE
+    Alert.objects.update(resolved_at=None)
+    escalations.pursue(NOON + 11 * MINUTE)
+    assert told()[1:] == [("To b", "escalated")]
 
 
 @pytest.mark.parametrize(

@@ -241,6 +241,21 @@ def test_who_stands_in_and_is_told_anyway_is_told_once():
     assert rows.count() == 1
 
 
+def test_whom_people_chose_stands_in_unless_it_is_broken_itself():
+    last, spare = channel("last"), channel("spare")
+    second = broken("second", fallback=last)
+    first = broken("first", fallback=second)
+    assert fallback.other_than(first) == last, "whom people chose for the one that is broken too"
+    last.enabled = False
+    last.save()
+    assert fallback.other_than(first) == spare, "the next that works"
+    spare.delete()
+    assert fallback.other_than(first) == second, "it may work again sooner"
+    second.fallback = first
+    second.save()
+    assert fallback.other_than(first) == second, "a circle ends"
+
+
 def test_a_broken_channel_that_is_deleted_fails_no_longer(access):
     rules.delete_channel(access, broken(), NOON + MINUTE)
     assert not open_alert()
