@@ -5,21 +5,25 @@ A Prometheus is given this host with `path_prefix: /alertmanager`, and a key of 
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from django.utils import timezone
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from accounts.models import Tenant
 from alerts.api.foreign import ForeignDoor, inside
-from alerts.doors import alertmanager, entry, pace
+from alerts.doors import alerta_query, alertmanager, entry, pace
 from alerts.lifecycle import external
 from alerts.lifecycle.external import Signal
 from alerts.models import Alert
 from sentinel_site.kit.tenancy import tenant_link
 
 MOST = 5000
+MOST_BYTES = 16 * 2**20
 
 
 class AlertsView(ForeignDoor):
@@ -42,18 +46,22 @@ class AlertsView(ForeignDoor):
         return alertmanager.parse(given, now)
 
     def get(self, request: Request) -> Response:
-        """Open alerts, newest first."""
-        with inside(self.reader(request)) as tenant:
-            rows = Alert.objects.filter(resolved_at=None).select_related(
-                "incident", "server", "received"
-            )
-            shown = [
-                alertmanager.document(
-                    alert, tenant_link(tenant, "alerts:incident", alert.incident_id)
-                )
-                for alert in rows[:MOST]
-            ]
+        """Open alerts, newest first: at most MOST of them, and no more than MOST_BYTES."""
+        with inside(self.reader(request)) as tenant, alerta_query.in_time():
+            shown = list(_as_far_as_fits(tenant))
         return Response(shown)
+
+
+def _as_far_as_fits(tenant: Tenant) -> Iterator[dict[str, Any]]:
+    rows = Alert.objects.filter(resolved_at=None).select_related("incident", "server", "received")
+    size = 0
+    for alert in rows[:MOST].iterator(chunk_size=100):
+        link = tenant_link(tenant, "alerts:incident", alert.incident_id)
+        shown = alertmanager.document(alert, link)
+        size += len(json.dumps(shown))
+        if size > MOST_BYTES:
+            return
+        yield shown
 
 
 class WebhookView(AlertsView):

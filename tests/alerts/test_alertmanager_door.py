@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from accounts import keys
 from accounts.models import Key
+from alerts.api import alertmanager as views
 from alerts.doors import alertmanager
 from alerts.doors.alerta import stamp
 from alerts.engines import evaluation
@@ -217,3 +218,13 @@ def test_no_character_of_an_address_sinks_what_was_sent_with_it(ingest):
 
 def test_a_password_that_is_none_is_refused(ingest):
     assert post(ingest, [firing()], Authorization="Basic é").status_code == 401
+
+
+def test_a_list_ends_where_it_is_too_long_for_one_answer(acme, ingest, monkeypatch):
+    post(ingest, [firing(device=f"d{number}") for number in range(5)])
+    read = keys.issue(acme, Key.Scope.READ)[1]
+    client = Client(headers={"Authorization": f"Bearer {read}"})
+    whole = client.get("/alertmanager/api/v2/alerts").json()
+    assert len(whole) == 5
+    monkeypatch.setattr(views, "MOST_BYTES", 3 * len(json.dumps(whole[0])))
+    assert client.get("/alertmanager/api/v2/alerts").json() == whole[:3]
