@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from typing import Any
 
 from rest_framework import exceptions, parsers
 from rest_framework.pagination import CursorPagination
 from rest_framework.response import Response
+from rest_framework.utils import json
 from rest_framework.views import set_rollback
 
 from sentinel_site.kit.problems import (
@@ -22,19 +24,29 @@ from sentinel_site.kit.problems import (
 
 #: Of a request that people and scripts make; reports have a door and a limit of their own.
 MAX_BODY = 1024 * 1024
+MOST_DIGITS = 300
 
 
 class JSONParser(parsers.JSONParser):
-    """DRF's, with a bound of size and of depth: what passes one is the sender's mistake."""
+    """DRF's, with bounds of size, depth and digits: what passes one is the sender's mistake."""
 
     def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> Any:
         length = (parser_context or {})["request"].META.get("CONTENT_LENGTH") or 0
         if int(length) > MAX_BODY:
             raise TooLarge(f"At most {MAX_BODY // 1024} KiB are taken here.")
         try:
-            return super().parse(stream, media_type, parser_context)
+            return json.load(codecs.getreader("utf-8")(stream), parse_int=_whole)
         except RecursionError as error:
             raise exceptions.ParseError("The JSON is nested too deeply.") from error
+        except ValueError as error:
+            raise exceptions.ParseError(f"The body is not JSON: {error}.") from error
+
+
+def _whole(digits: str) -> int:
+    """A number that a float can hold as well."""
+    if len(digits) > MOST_DIGITS:
+        raise ValueError(f"a whole number has more than {MOST_DIGITS} digits")
+    return int(digits)
 
 
 class NewestFirst(CursorPagination):

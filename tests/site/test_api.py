@@ -288,3 +288,25 @@ def test_names_are_held_to_what_texts_are(admin, name):
     admin("post", "rules/", {**rule, "tags": {name: "x"}}, status=422)
     config = {"url": "https://example.org/", name: "x"}
     admin("post", "channels/", {"name": "Chat", "kind": "slack", "config": config}, status=422)
+
+
+@pytest.mark.parametrize("field", ["target", "guard", "recovery", "window", "thresholds", "group"])
+def test_a_number_of_hundreds_of_digits_is_not_taken(admin, field):
+    number = int("9" * 400)
+    given = {**RULE, field: {"warning": number} if field == "thresholds" else number}
+    answer = admin("post", "rules/", given, status=400)
+    assert "more than 300 digits" in answer["detail"]
+    shorter = {**RULE, field: {"warning": 10**299} if field == "thresholds" else 10**299}
+    if field not in ("thresholds", "target", "guard", "recovery"):
+        assert field in admin("post", "rules/", shorter, status=422)["errors"]
+
+
+def test_what_is_no_json_is_refused(admin):
+    answer = admin.client.post(
+        "/o/acme/api/v1/rules/",
+        data=b'{"name": "\xff"',
+        content_type="application/json",
+        headers=admin.headers,
+    )
+    assert answer.status_code == 400
+    assert "The body is not JSON" in answer.json()["detail"]
