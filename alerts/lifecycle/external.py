@@ -17,9 +17,9 @@ from django.db.models import (
     ExpressionWrapper,
     F,
     Min,
-    QuerySet,
     Value,
 )
+from django.db.models.expressions import Combinable
 from django.db.models.functions import Greatest, Least
 
 from accounts.timers import wake
@@ -134,7 +134,9 @@ def expire(at: datetime, listening_since: datetime | None = None) -> None:
     After an outage of ours there is ANEW for it, or as long as there ever was, if that is less.
     """
     incidents.one_at_a_time()
-    rows = list(_past(at, listening_since).filter(ends_at__lte=at).select_related("alert"))
+    past = Received.objects.filter(expires_at__lte=at).select_related("alert")
+    ends_at = _ends_at(at, listening_since)
+    rows = list(past.annotate(ends_at=ends_at).filter(ends_at__lte=at))
     incidents.recover_all(
         [
             Recovered(row.alert, None, f"{row.alert.origin} has not repeated it in time.")
@@ -149,26 +151,25 @@ def expire(at: datetime, listening_since: datetime | None = None) -> None:
 def next_expiry(at: datetime, listening_since: datetime | None = None) -> datetime | None:
     """When the next one is over unless it is repeated."""
     coming = Received.objects.filter(expires_at__gt=at).aggregate(first=Min("expires_at"))
-    spared = _past(at, listening_since).aggregate(first=Min("ends_at"))
+    past = Received.objects.filter(expires_at__lte=at)
+    spared = past.aggregate(first=Min(_ends_at(at, listening_since)))
     return min((one for one in (coming["first"], spared["first"]) if one), default=None)
 
 
-def _past(at: datetime, listening_since: datetime | None) -> QuerySet[Received]:
-    """What was to be repeated before now; it `ends_at` later by the outages since it was sent."""
+def _ends_at(at: datetime, listening_since: datetime | None) -> Combinable:
+    """When what was to be repeated before now is over: later by the outages since it was sent."""
     past = Received.objects.filter(expires_at__lte=at)
     oldest = past.aggregate(first=Min("repeated_at"))["first"]
-    if oldest is None:
-        return past.none().annotate(ends_at=F("expires_at"))
+    ends_at: Combinable = F("expires_at")
     never = Value(timedelta(), output_field=DurationField())
-    ends_at = F("expires_at")
-    for since, until in outages.between(oldest, at):
+    for since, until in outages.between(oldest, at) if oldest else ():
         lost = Value(until) - Greatest(F("repeated_at"), Value(since))
         ends_at += Greatest(ExpressionWrapper(lost, DurationField()), never)
     if listening_since is not None:
         allowed = ExpressionWrapper(F("expires_at") - F("repeated_at"), DurationField())
         anew = Value(listening_since) + Least(allowed, Value(ANEW, output_field=DurationField()))
         ends_at = Greatest(ends_at, anew)
-    return past.annotate(ends_at=ExpressionWrapper(ends_at, DateTimeField()))
+    return ExpressionWrapper(ends_at, DateTimeField())
 
 
 def _open_of(wanted: Collection[str]) -> dict[str, Alert]:

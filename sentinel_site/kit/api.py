@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import re
 from typing import Any
 
@@ -35,7 +34,7 @@ class JSONParser(parsers.JSONParser):
         if int(length) > MAX_BODY:
             raise TooLarge(f"At most {MAX_BODY // 1024} KiB are taken here.")
         try:
-            return json.load(codecs.getreader("utf-8")(stream), parse_int=_whole)
+            return json.loads(stream.read(), parse_int=_whole)
         except RecursionError as error:
             raise exceptions.ParseError("The JSON is nested too deeply.") from error
         except ValueError as error:
