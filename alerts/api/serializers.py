@@ -127,36 +127,7 @@ class RuleSerializer(Validated):
 
     class Meta:
         model = Rule
-        fields = [
-            "id",
-            "name",
-            "kind",
-            "enabled",
-            "measurement",
-            "field",
-            "tags",
-            "aggregation",
-            "words",
-            "pattern",
-            "level",
-            "service",
-            "window",
-            "comparison",
-            "thresholds",
-            "recovery",
-            "hold",
-            "recovery_hold",
-            "no_data",
-            "target",
-            "guard",
-            "history",
-            "group",
-            "server",
-            "advice",
-            "version",
-            "created_at",
-            "changed_at",
-        ]
+        fields = ["id", *Rule.SAID, "version", "created_at", "changed_at"]
         read_only_fields = ["version", "created_at", "changed_at"]
 
 

@@ -7,8 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from alerts.engines.judging import Decision
-from alerts.models import Alert, Judgement, RuleVersion
-from alerts.rulebook import rulefiles
+from alerts.models import Alert, Judgement, Rule, RuleVersion
 from alerts.rulebook.rulefiles import words
 from alerts.values.wording import number as measured
 
@@ -82,15 +81,13 @@ def of(alert: Alert) -> dict[str, Any]:
 
 def lines(body: Mapping[str, Any]) -> list[tuple[str, str]]:
     """A rule's terms as names and words."""
-    return [
-        (name.replace("_", " "), words(body[name])) for name in rulefiles.FIELDS if name in body
-    ]
+    return [(name.replace("_", " "), words(body[name])) for name in Rule.SAID if name in body]
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Name, what it was and what it became, for each term that changed."""
     return [
         (name.replace("_", " "), words(before.get(name)), words(after.get(name)))
-        for name in rulefiles.FIELDS
+        for name in Rule.SAID
         if before.get(name) != after.get(name)
     ]

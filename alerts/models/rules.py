@@ -72,6 +72,13 @@ class Rule(models.Model):
         KEEP = "keep", "leaves its alert as it is"
         ALERT = "alert", "is an alert of its own"
 
+    #: What people say of a rule, in the order in which it is read.
+    SAID = (
+        "name", "kind", "group", "server", "enabled", "measurement", "field", "tags", "words",
+        "pattern", "level", "service", "aggregation", "window", "comparison", "thresholds",
+        "recovery", "hold", "recovery_hold", "no_data", "target", "guard", "history", "advice",
+    )  # fmt: skip
+
     name = models.CharField(max_length=120)
     kind = models.CharField(max_length=8, choices=Kind.choices, default=Kind.METRIC)
     enabled = models.BooleanField(default=True)

@@ -82,31 +82,7 @@ class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
 
     class Meta:
         model = Rule
-        fields = [
-            "name",
-            "kind",
-            "enabled",
-            "measurement",
-            "field",
-            "tags",
-            "aggregation",
-            "words",
-            "pattern",
-            "level",
-            "service",
-            "window",
-            "comparison",
-            "recovery",
-            "hold",
-            "recovery_hold",
-            "no_data",
-            "target",
-            "guard",
-            "history",
-            "group",
-            "server",
-            "advice",
-        ]
+        fields = [name for name in Rule.SAID if name != "thresholds"]
         help_texts = {
             "advice": "What to do. {service} and {server} become what the alert is about.",
         }

@@ -36,13 +36,6 @@ _TEXTS = (
 )  # fmt: skip
 _SPANS = ("window", "hold", "recovery_hold", "history")
 _NUMBERS = ("recovery", "target", "guard")
-#: In the order in which they are written.
-FIELDS = (
-    "name", "kind", "group", "server", "enabled", "measurement", "field", "tags", "words",
-    "pattern", "level", "service", "aggregation", "window", "comparison", "thresholds", "recovery",
-    "hold", "recovery_hold", "no_data", "target", "guard", "history", "advice",
-)  # fmt: skip
-
 #: A rule's key among all: its name, cloud group and host, the last two empty for all servers.
 Key = tuple[str, str, str]
 
@@ -105,7 +98,7 @@ def body(rule: Rule) -> dict[str, Any]:
     """What a file says of it: all that is not as in a new rule."""
     found: dict[str, Any] = {}
     fresh = Rule()
-    for name in FIELDS:
+    for name in Rule.SAID:
         value = getattr(rule, name)
         if name in ("name", "kind"):
             found[name] = str(value)
@@ -239,8 +232,9 @@ def _said(node: yaml.Node, mistakes: list[Mistake]) -> _Said | None:
     for key, value in node.value:
         line = key.start_mark.line + 1
         name = str(key.value)
-        if name not in FIELDS:
-            mistakes.append(Mistake(line, f"There is no field {name!r}. Use {', '.join(FIELDS)}."))
+        if name not in Rule.SAID:
+            known = ", ".join(Rule.SAID)
+            mistakes.append(Mistake(line, f"There is no field {name!r}. Use {known}."))
         elif name in said:
             mistakes.append(Mistake(line, f"{name} is given twice."))
         else:
@@ -369,7 +363,7 @@ def diff(wanted: Iterable[Rule], prune: bool = False) -> list[Change]:
             found.append(Change("add", key, rule))
             continue
         before = body(known)
-        names = [name for name in FIELDS if before.get(name) != after.get(name)]
+        names = [name for name in Rule.SAID if before.get(name) != after.get(name)]
         if names:
             fields = {name: (before.get(name), after.get(name)) for name in names}
             _take_over(known, rule)
@@ -380,7 +374,7 @@ def diff(wanted: Iterable[Rule], prune: bool = False) -> list[Change]:
 
 
 def _take_over(known: Rule, wanted: Rule) -> None:
-    for name in FIELDS:
+    for name in Rule.SAID:
         setattr(known, name, getattr(wanted, name))
 
 
