@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from accounts.models import Tenant
 from alerts.engines.fleet import Fleet, Mask
 from alerts.engines.judging import as_far_as_known
+from alerts.engines.left_out import LeftOut
 from alerts.engines.sheets import Reading, Sheet, doubted, terms_of
 from alerts.models import Remembered, Rule
 from alerts.values import patterns
@@ -46,6 +47,12 @@ class Learned:
     until: dict[Rule, datetime] = field(default_factory=dict)
     old: list[tuple[Rule, datetime]] = field(default_factory=list)
 
+    def drop(self, rules: Collection[int]) -> None:
+        """Remember nothing of rules that were not judged: what is new to them is so still."""
+        self.fresh = {rule: one for rule, one in self.fresh.items() if rule.pk not in rules}
+        self.until = {rule: one for rule, one in self.until.items() if rule.pk not in rules}
+        self.later = [row for row in self.later if row.rule_id not in rules]
+
     def keep(self) -> None:
         """Write it; call it in the transaction in which these rules' alerts are changed."""
         for rule, before in self.old:
@@ -66,17 +73,19 @@ class Learned:
 
 
 def sheets(
-    tenant: Tenant, scopes: Mapping[Rule, Mask], fleet: Fleet
+    tenant: Tenant, scopes: Mapping[Rule, Mask], fleet: Fleet, left_out: LeftOut
 ) -> tuple[list[Sheet], Learned]:
     """What the event rules look at, and what they are to remember of it."""
     found, learned = [], Learned()
     for rule, mask in scopes.items():
         if rule.kind != Rule.Kind.EVENT:
             continue
-        try:
-            found.append(_sheet(tenant, rule, fleet, mask, learned))
-        except events.TooMuchToSearch:  # its alerts stay as they are, and no other rule waits
-            log.warning("a rule asks for too much to be searched", rule=rule.name)
+        with left_out.around(rule):
+            try:
+                found.append(_sheet(tenant, rule, fleet, mask, learned))
+            except events.TooMuchToSearch:  # its alerts stay as they are, and no other rule waits
+                log.warning("a rule asks for too much to be searched", rule=rule.name)
+    learned.drop(left_out.rules)
     return found, learned
 
 

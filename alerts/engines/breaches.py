@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from math import isnan
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -26,6 +26,7 @@ from django.db.models.functions import Coalesce
 from alerts import bulk
 from alerts.engines import traces
 from alerts.engines.judging import Decision, Judged, State, judge_next, past_the_mildest
+from alerts.engines.left_out import NOT_OF_A_RULE, LeftOut
 from alerts.engines.sheets import Reading, Sheet
 from alerts.lifecycle import incidents
 from alerts.models import Alert, Judgement, Pending, Rule, Severity
@@ -42,6 +43,8 @@ _EVER = datetime.min.replace(tzinfo=UTC)
 KEPT = timedelta(days=1)
 #: The measurement in which agents tell of services.
 SERVICES = "service"
+
+_Made = TypeVar("_Made")
 
 
 def fingerprint(rule: Rule, server: int, tags: Mapping[str, str]) -> str:
@@ -102,6 +105,11 @@ class _Standing:
             standing.servers[waiting.rule].add(waiting.server)
         return standing
 
+    def of_rules(self, rules: Collection[int]) -> set[str]:
+        """The fingerprints of all that is open and pending of these rules."""
+        some: list[_Open | _Waiting] = [*self.open.values(), *self.waiting.values()]
+        return {one.fingerprint for one in some if one.rule in rules}
+
     def state(self, name: str) -> State:
         alert, waiting = self.open.get(name), self.waiting.get(name)
         return State(
@@ -142,50 +150,67 @@ class _Changes:
     kept: list[_Case] = field(default_factory=list)
 
 
-def settle(sheets: Sequence[Sheet], at: datetime, listening_since: datetime | None = None) -> None:
+def settle(
+    sheets: Sequence[Sheet],
+    at: datetime,
+    listening_since: datetime | None = None,
+    left_out: LeftOut | None = None,
+) -> None:
     """Open, count, raise, lower and resolve what these numbers mean at this slot.
 
     A series without a number stays as it is, for no data is not good news; after GONE of listening
     it is taken for removed, unless its whole server is silent, in maintenance or in blackout. A
-    service that its agent was told to watch no more is done with at once. Call it in a transaction.
+    service that its agent was told to watch no more is done with at once. Of a rule that cannot be
+    judged all stays as it is. Call it in a transaction.
     """
+    left_out = left_out or LeftOut()
     standing = _Standing.of({sheet.rule.pk for sheet in sheets})
     given_up = functools.cache(functools.partial(services.given_up, at))
     changes = _Changes()
     seen: set[str] = set()
     for sheet in sheets:
-        rule, terms = sheet.rule, sheet.terms
-        for place in _worth_a_look(sheet, standing.servers.get(rule.pk)):
-            reading = sheet.reading(place)
-            name = fingerprint(rule, reading.server, reading.tags)
-            if isnan(sheet.values[place]):
-                seen.add(name)
-                continue
-            judged = judge_next(terms, standing.state(name), reading.value, at, reading.taken_at)
-            if (
-                judged.breach is not None
-                and rule.measurement == SERVICES
-                and (reading.server, reading.service) in given_up()
-            ):
-                continue  # the last that was said of it is not how it is
-            seen.add(name)
-            _note(changes, _Case(rule, name, reading, judged), standing)
-    _write(changes, at)
+        with left_out.around(sheet.rule):
+            cases, present = _judge(sheet, standing, given_up, at)
+            seen |= present
+            for case in cases:
+                _note(changes, case, standing)
+    _write(changes, at, left_out)
+    seen |= standing.of_rules(left_out.rules)
     _end_what_is_gone(sheets, standing, seen, given_up, at, listening_since or _EVER)
 
 
-def catch_up(sheets: Sequence[Sheet], at: datetime) -> None:
+def _judge(
+    sheet: Sheet, standing: _Standing, given_up: Callable[[], set[tuple[int, str]]], at: datetime
+) -> tuple[list[_Case], set[str]]:
+    """What is decided of a sheet's numbers, and the fingerprints of all series that are there."""
+    rule, cases, seen = sheet.rule, [], set()
+    for place in _worth_a_look(sheet, standing.servers.get(rule.pk)):
+        reading = sheet.reading(place)
+        name = fingerprint(rule, reading.server, reading.tags)
+        if isnan(sheet.values[place]):
+            seen.add(name)
+            continue
+        judged = judge_next(sheet.terms, standing.state(name), reading.value, at, reading.taken_at)
+        if (
+            judged.breach is not None
+            and rule.measurement == SERVICES
+            and (reading.server, reading.service) in given_up()
+        ):
+            continue  # the last that was said of it is not how it is
+        seen.add(name)
+        cases.append(_Case(rule, name, reading, judged))
+    return cases, seen
+
+
+def catch_up(sheets: Sequence[Sheet], at: datetime, left_out: LeftOut) -> None:
     """Note since when rules hold at a slot that was missed. Nothing opens or ends: it is past."""
     standing = _Standing.of({sheet.rule.pk for sheet in sheets})
     changes = _Changes()
     for sheet in sheets:
-        for place in _worth_a_look(sheet, standing.servers.get(sheet.rule.pk)):
-            reading = sheet.reading(place)
-            name = fingerprint(sheet.rule, reading.server, reading.tags)
-            state = standing.state(name)
-            if not state.severity and not isnan(sheet.values[place]):
-                judged = judge_next(sheet.terms, state, reading.value, at, reading.taken_at)
-                _note(changes, _Case(sheet.rule, name, reading, judged), standing)
+        with left_out.around(sheet.rule):
+            for case in _judge(sheet, standing, set, at)[0]:
+                if not standing.state(case.name).severity:
+                    _note(changes, case, standing)
     bulk.insert(Pending, changes.begun, "ON CONFLICT DO NOTHING")
     if changes.ended:
         Pending.objects.filter(pk__among=changes.ended).delete()
@@ -233,21 +258,18 @@ def _note(changes: _Changes, case: _Case, standing: _Standing) -> None:
         changes.recovers[alert.pk] = case
 
 
-def _write(changes: _Changes, at: datetime) -> None:
+def _write(changes: _Changes, at: datetime, left_out: LeftOut) -> None:
     """What is opened and ended comes first: it waits for others before it touches a row."""
     hosts = _hosts({case.reading.server for case in changes.opens})
-    incidents.open_all([_found(case, hosts, at) for case in changes.opens], at)
+    incidents.open_all(_made(changes.opens, lambda case: _found(case, hosts, at), left_out), at)
     alerts = _loaded([*changes.turns, *changes.recovers])  # what opened may have merged theirs
-    incidents.recover_all(
-        [
-            incidents.Recovered(alerts[pk], case.reading.value, _recovered(case, alerts[pk], at))
-            for pk, case in changes.recovers.items()
-        ],
-        at,
+    of = {case.name: alerts[pk] for pk, case in (changes.turns | changes.recovers).items()}
+    over = _made(
+        changes.recovers.values(), lambda case: _recovered(case, of[case.name], at), left_out
     )
-    incidents.note_severities(
-        [_turned(case, alerts[pk], at) for pk, case in changes.turns.items()], at
-    )
+    incidents.recover_all(over, at)
+    turned = _made(changes.turns.values(), lambda case: _turned(case, of[case.name], at), left_out)
+    incidents.note_severities(turned, at)
     if changes.held:
         _count(changes.held, at)
     bulk.insert(
@@ -263,6 +285,7 @@ def _write(changes: _Changes, at: datetime) -> None:
                 "decision": str(case.judged.decision),
             }
             for case in changes.kept
+            if case.rule.pk not in left_out.rules
         ],
     )
     bulk.insert(Pending, changes.begun, "ON CONFLICT DO NOTHING")
@@ -276,6 +299,19 @@ def _write(changes: _Changes, at: datetime) -> None:
             ["recovering"],
             batch_size=500,
         )
+
+
+def _made(cases: Iterable[_Case], make: Callable[[_Case], _Made], left_out: LeftOut) -> list[_Made]:
+    """What is made of each case; those of a rule of which it can't be are left out."""
+    found = []
+    for case in cases:
+        try:
+            found.append(make(case))
+        except NOT_OF_A_RULE:
+            raise
+        except Exception as error:
+            left_out.note(case.rule, error)
+    return found
 
 
 def _count(held: list[tuple[int, float, float]], at: datetime) -> None:
@@ -428,10 +464,13 @@ def _seen(reading: Reading, host: str, since: datetime | None = None) -> Seen:
     )
 
 
-def _recovered(case: _Case, alert: Alert, at: datetime) -> str:
-    if case.reading.recovered:
-        return case.reading.recovered.replace("{host}", alert.host)
-    return sentences.over(Measured.by(case.rule), _seen(case.reading, alert.host), at)
+def _recovered(case: _Case, alert: Alert, at: datetime) -> incidents.Recovered:
+    reading = case.reading
+    if reading.recovered:
+        said = reading.recovered.replace("{host}", alert.host)
+    else:
+        said = sentences.over(Measured.by(case.rule), _seen(reading, alert.host), at)
+    return incidents.Recovered(alert, reading.value, said)
 
 
 def _explain(

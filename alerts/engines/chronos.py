@@ -14,6 +14,7 @@ from alerts.engines import forecasts
 from alerts.engines.fleet import Fleet, Mask
 from alerts.engines.forecasts import Course
 from alerts.engines.judging import Terms, as_far_as_known
+from alerts.engines.left_out import LeftOut
 from alerts.engines.sheets import Reading, Sheet, terms_of
 from alerts.models import Alert, Pending, Rule
 from alerts.push import live
@@ -36,34 +37,43 @@ MISSING_AFTER = timedelta(minutes=3)
 FORGOTTEN = timedelta(days=1)
 
 
-def sheets(tenant: Tenant, scopes: Mapping[Rule, Mask], fleet: Fleet) -> list[Sheet]:
+def sheets(
+    tenant: Tenant, scopes: Mapping[Rule, Mask], fleet: Fleet, left_out: LeftOut
+) -> list[Sheet]:
     """What all rules but those of log events look at.
 
     Of a silent server only its silence is judged: the rest of its alerts stay as they are.
     """
     speaking = fleet.overdue <= 0
-    found = at_slot(tenant, scopes, fleet, speaking, fleet.at)
+    found = at_slot(tenant, scopes, fleet, speaking, fleet.at, left_out)
     for rule, mask in scopes.items():
-        if rule.kind == Rule.Kind.SILENCE:
-            found.append(_silence(rule, fleet, mask))
-        elif rule.kind == Rule.Kind.FORECAST:
-            found.append(_forecast(tenant, rule, fleet, mask & speaking))
-        if rule.no_data == Rule.NoData.ALERT and rule.measurement:
-            found.append(_missing(tenant, rule, fleet, mask & speaking))
+        with left_out.around(rule):
+            if rule.kind == Rule.Kind.SILENCE:
+                found.append(_silence(rule, fleet, mask))
+            elif rule.kind == Rule.Kind.FORECAST:
+                found.append(_forecast(tenant, rule, fleet, mask & speaking))
+            if rule.no_data == Rule.NoData.ALERT and rule.measurement:
+                found.append(_missing(tenant, rule, fleet, mask & speaking))
     return found
 
 
 def at_slot(
-    tenant: Tenant, scopes: Mapping[Rule, Mask], fleet: Fleet, speaking: Mask, at: datetime
+    tenant: Tenant,
+    scopes: Mapping[Rule, Mask],
+    fleet: Fleet,
+    speaking: Mask,
+    at: datetime,
+    left_out: LeftOut,
 ) -> list[Sheet]:
     """What metric and service rules look at, of the servers that speak, at any slot."""
     asking = [rule for rule in scopes if rule.kind in (Rule.Kind.METRIC, Rule.Kind.SERVICE)]
     answers = queries.windows(tenant.pk, [ask_of(rule) for rule in asking], at)
     found = []
     for rule in asking:
-        answer = answers[ask_of(rule)]
-        chosen = _chosen(rule, answer, fleet, scopes[rule] & speaking)
-        found.append(measured(rule, answer, chosen))
+        with left_out.around(rule):
+            answer = answers[ask_of(rule)]
+            chosen = _chosen(rule, answer, fleet, scopes[rule] & speaking)
+            found.append(measured(rule, answer, chosen))
     return found
 
 

@@ -20,8 +20,9 @@ from accounts.models import Tenant
 from alerts.dispatching import dispatch, escalations
 from alerts.engines import aeolus, breaches, chronos, early, fleet, rhythm
 from alerts.engines.fleet import Fleet, Mask
+from alerts.engines.left_out import LeftOut
 from alerts.jobs import checkins
-from alerts.lifecycle import external, incidents, muting
+from alerts.lifecycle import external, incidents, muting, unjudged
 from alerts.models import Rule
 from clouds import suppression
 from sentinel_site.kit.tenancy import connection, current_schema
@@ -68,8 +69,9 @@ def evaluate(at: datetime) -> None:
             for rule, mask in scopes.items()
             if rule.enabled and rhythm.is_due(rule, tenant.evaluated_at, at)
         }
-        of_metrics = chronos.sheets(tenant, due, watched)
-        of_events, learned = aeolus.sheets(tenant, due, watched)
+        left_out = LeftOut()
+        of_metrics = chronos.sheets(tenant, due, watched, left_out)
+        of_events, learned = aeolus.sheets(tenant, due, watched, left_out)
         incidents.one_at_a_time()  # all that reads much is behind us, all that writes before us
         suppression.expire(at)
         chronos.note_silence(watched)
@@ -77,8 +79,10 @@ def evaluate(at: datetime) -> None:
         breaches.resolve_orphans(at)
         if rhythm.turned(timedelta(days=1), tenant.evaluated_at, at):
             breaches.forget(at)
-        _catch_up(tenant, due, watched, at)
-        breaches.settle(of_metrics + of_events, at, watched.listening_since)
+        _catch_up(tenant, due, watched, at, left_out)
+        breaches.settle(of_metrics + of_events, at, watched.listening_since, left_out)
+        others = {rule.pk for rule in scopes if rule.enabled and rule not in due}
+        unjudged.tell(left_out.rules.values(), others, at)
         external.expire(at, watched.listening_since)
         checkins.judge(at, watched.listening_since)
         incidents.settle(at, watched.listening_since)
@@ -104,12 +108,15 @@ def evaluate(at: datetime) -> None:
         _look_then(tenant.schema_name, following + MOMENT)
 
 
-def _catch_up(tenant: Tenant, due: dict[Rule, Mask], watched: Fleet, at: datetime) -> None:
+def _catch_up(
+    tenant: Tenant, due: dict[Rule, Mask], watched: Fleet, at: datetime, left_out: LeftOut
+) -> None:
     """After an outage: what began in it counts from then, what came and went is told to nobody."""
     waiting = {rule: mask for rule, mask in due.items() if rule.hold}
     everyone = np.ones(len(watched.ids), np.bool_)
     for slot in rhythm.missed(waiting, tenant.evaluated_at, at):
-        breaches.catch_up(chronos.at_slot(tenant, waiting, watched, everyone, slot), slot)
+        found = chronos.at_slot(tenant, waiting, watched, everyone, slot, left_out)
+        breaches.catch_up(found, slot, left_out)
 
 
 def _look_then(schema: str, at: datetime) -> None:

@@ -94,6 +94,8 @@ class Alert(models.Model):
 
     #: Names of services that stand for the host itself.
     OF_HOSTS = ("system", "logs", "agent")
+    #: The origin of what Sentinella says of itself.
+    OWN = "sentinella"
 
     incident = models.ForeignKey(Incident, on_delete=models.CASCADE)
     rule = models.ForeignKey(Rule, null=True, on_delete=models.SET_NULL)

@@ -18,7 +18,6 @@ from sentinel_site.kit.tenancy import current_schema
 
 #: A channel that fails for so long is given up on: what it should be told goes elsewhere, too.
 PATIENCE = timedelta(hours=1)
-ORIGIN = "sentinella"
 
 
 def stand_in(
@@ -108,7 +107,7 @@ def report(channel: NotificationChannel, reason: str, at: datetime) -> None:
         text=text,
         held_since=at,
         title="Notification channel fails",
-        origin=ORIGIN,
+        origin=Alert.OWN,
         resource=f"channel {channel.name}",
     )
     outcomes = incidents.open_all([found], at)

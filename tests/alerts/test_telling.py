@@ -222,7 +222,7 @@ def broken(name="a", **more):
 
 
 def open_alert():
-    return Alert.objects.filter(origin=fallback.ORIGIN, resolved_at=None).exists()
+    return Alert.objects.filter(origin=Alert.OWN, resolved_at=None).exists()
 
 
 def test_what_is_new_goes_at_once_to_the_one_that_stands_in_for_a_broken_channel():
