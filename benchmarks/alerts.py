@@ -37,7 +37,7 @@ from accounts.models import Key
 from alerts.engines import evaluation
 from alerts.lifecycle import incidents
 from alerts.models import Alert, Rule
-from benchmarks import measuring, rules
+from benchmarks import measuring, rules, waiting
 from clouds.models import Server
 from sentinel_site.embedded.process import free_port
 from sentinel_site.kit.tenancy import in_schema
@@ -191,16 +191,16 @@ def _started(
 
 
 def _wait(port: int, path: str, program: subprocess.Popen[bytes], log: Path) -> None:
-    until = time.monotonic() + START
-    while True:
+    def answers() -> bool:
         with contextlib.suppress(OSError):
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
             connection.request("GET", path)
-            if connection.getresponse().status < 500:
-                return
-        if program.poll() is not None or time.monotonic() > until:
-            raise OSError(log.read_text(errors="replace")[-2000:])
-        time.sleep(0.2)
+            return connection.getresponse().status < 500
+        return False
+
+    waiting.until(lambda: answers() or program.poll() is not None, START)
+    if not answers():
+        raise OSError(log.read_text(errors="replace")[-2000:])
 
 
 def _of_one_evaluation() -> tuple[float, float]:

@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from agent_client import wire
-from benchmarks import prometheus
+from benchmarks import prometheus, waiting
 from sentinel_site.embedded.process import free_port
 
 BREACHES = 40
@@ -106,9 +106,7 @@ def _measure(sends: dict[str, Send], slack: _Slack) -> dict[str, list[float]]:
             for name, send in sends.items():
                 stored[name].append((host, pool.submit(_stored, send, host)))
             time.sleep(max(0.0, began + dice.uniform(*BETWEEN) - time.monotonic()))
-    deadline = time.monotonic() + LONGEST
-    while time.monotonic() < deadline and len(slack.called) < BREACHES * len(sends):
-        time.sleep(0.1)
+    waiting.until(lambda: len(slack.called) == BREACHES * len(sends), LONGEST)
     return {
         name: [
             slack.called[name, host] - at.result()
@@ -248,11 +246,12 @@ def _ours(folder: Path, slack: _Slack, pace: Pace) -> Iterator[Send]:
 
 
 def _wait_until_live(program: subprocess.Popen[bytes], log: Path) -> None:
-    until = time.monotonic() + START
-    while "is live at" not in (shown := log.read_text(errors="replace")):
-        if program.poll() is not None or time.monotonic() > until:
-            raise OSError(shown[-2000:])
-        time.sleep(0.2)
+    def is_live() -> bool:
+        return "is live at" in log.read_text(errors="replace")
+
+    waiting.until(lambda: is_live() or program.poll() is not None, START)
+    if not is_live():
+        raise OSError(log.read_text(errors="replace")[-2000:])
 
 
 def _post(url: str, key: str, body: Any) -> Any:
@@ -307,11 +306,10 @@ alerting:
 
 def _wait_until_found(url: str) -> None:
     """Until the Prometheus knows its Alertmanager; what fires before is sent a minute later."""
-    until = time.monotonic() + prometheus.START
-    while True:
+
+    def is_found() -> bool:
         answer = json.loads(prometheus.get(f"{url}/api/v1/alertmanagers"))
-        if answer["data"]["activeAlertmanagers"]:
-            return
-        if time.monotonic() > until:
-            raise OSError("Prometheus does not find its Alertmanager")
-        time.sleep(0.2)
+        return bool(answer["data"]["activeAlertmanagers"])
+
+    if not waiting.until(is_found, prometheus.START):
+        raise OSError("Prometheus does not find its Alertmanager")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import struct
 import subprocess
-import time
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import psutil
 
+from benchmarks import waiting
 from sentinel_site.embedded.process import free_port
 
 START = 60.0  # seconds
@@ -69,15 +69,14 @@ def _started(command: list[str]) -> Iterator[psutil.Process]:
 
 def wait(url: str) -> None:
     """Until it answers. Raises OSError after START."""
-    until = time.monotonic() + START
-    while True:
-        try:
-            with urllib.request.urlopen(url, timeout=5):  # noqa: S310
-                return
-        except OSError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.2)
+
+    def answers() -> bool:
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5):  # noqa: S310
+            return True
+        return False
+
+    if not waiting.until(answers, START):
+        raise OSError(f"{url} does not answer")
 
 
 def get(url: str) -> str:
