@@ -10,7 +10,7 @@ from django.db import transaction
 from accounts.access import Access, audit
 from clouds import servers, suppression
 from clouds.models import CloudGroup, Recurrence, Server, Suppression, SuppressionKind
-from clouds.suppression import Decision, NotASpan, Repeat, Target
+from clouds.suppression import NotASpan, Repeat, Target, Why
 
 
 @dataclass(frozen=True)
@@ -27,15 +27,13 @@ class Wanted:
 @transaction.atomic
 def mute(access: Access, target: Target, wanted: Wanted, at: datetime) -> Suppression | Recurrence:
     """Begin it, or plan it. Raises NotASpan, Retired."""
-    decision = decided_by(access, wanted.reason)
+    why = decided_by(access, wanted.reason)
     if wanted.repeat is None:
         row: Suppression | Recurrence = suppression.suppress(
-            target, wanted.kind, decision, at, wanted.until, wanted.since
+            target, wanted.kind, why, at, wanted.until, wanted.since
         )
     else:
-        row = suppression.repeat(
-            target, wanted.kind, decision, at, wanted.since or at, wanted.repeat
-        )
+        row = suppression.repeat(target, wanted.kind, why, at, wanted.since or at, wanted.repeat)
     kind = wanted.kind.value
     audit(access, f"suppression.{kind}", row.where, **_terms(wanted))
     return row
@@ -82,8 +80,8 @@ def remove(access: Access, server: Server, last_seen: datetime | None, at: datet
     return row
 
 
-def decided_by(access: Access, reason: str) -> Decision:
-    return Decision(
+def decided_by(access: Access, reason: str) -> Why:
+    return Why(
         reason,
         by=access.user.pk if access.user else None,
         by_key=access.key.id if access.key else None,

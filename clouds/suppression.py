@@ -52,7 +52,7 @@ class Over(Problem):
 
 
 @dataclass(frozen=True)
-class Decision:
+class Why:
     """Who says so and why: a person, or a program's key."""
 
     reason: str
@@ -70,30 +70,28 @@ class Repeat:
 
 
 def start_maintenance(
-    target: Target, decision: Decision, at: datetime, until: datetime | None
+    target: Target, why: Why, at: datetime, until: datetime | None
 ) -> Suppression:
     """Planned work from `at` on: alerts are recorded as suppressed and nobody is told.
 
     One of the same target that is under way is replaced. Raises NotASpan, Retired.
     """
-    return suppress(target, Suppression.Kind.MAINTENANCE, decision, at, until)
+    return suppress(target, Suppression.Kind.MAINTENANCE, why, at, until)
 
 
-def black_out(
-    target: Target, decision: Decision, at: datetime, until: datetime | None
-) -> Suppression:
+def black_out(target: Target, why: Why, at: datetime, until: datetime | None) -> Suppression:
     """Someone is at it from `at` on: alerts open as usual and nobody is told.
 
     One of the same target that is under way is replaced. Raises NotASpan, Retired.
     """
-    return suppress(target, Suppression.Kind.BLACKOUT, decision, at, until)
+    return suppress(target, Suppression.Kind.BLACKOUT, why, at, until)
 
 
 @transaction.atomic
 def suppress(
     target: Target,
     kind: Kind,
-    decision: Decision,
+    why: Why,
     at: datetime,
     until: datetime | None,
     since: datetime | None = None,
@@ -111,9 +109,9 @@ def suppress(
     made = Suppression.objects.create(
         **_scope(target),
         kind=kind,
-        reason=decision.reason,
-        by=decision.by,
-        by_key=decision.by_key,
+        reason=why.reason,
+        by=why.by,
+        by_key=why.by_key,
         since=begins,
         until=until,
         settled=begins <= at,
@@ -127,7 +125,7 @@ def suppress(
 def repeat(
     target: Target,
     kind: Kind,
-    decision: Decision,
+    why: Why,
     at: datetime,
     begins: datetime,
     how: Repeat,
@@ -138,9 +136,9 @@ def repeat(
     made = Recurrence.objects.create(
         **_scope(target),
         kind=kind,
-        reason=decision.reason,
-        by=decision.by,
-        by_key=decision.by_key,
+        reason=why.reason,
+        by=why.by,
+        by_key=why.by_key,
         begins=begins,
         rule=how.rule,
         zone=how.zone,

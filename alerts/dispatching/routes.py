@@ -36,7 +36,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Decision:
+class Answer:
     """What one route says to an incident; `route` is None for what holds without any."""
 
     route: Route | None
@@ -74,13 +74,13 @@ def about(incident: Incident) -> About:
 
 def decide(
     routes: Sequence[Route], what: About, channels: Iterable[NotificationChannel], at: datetime
-) -> list[Decision]:
+) -> list[Answer]:
     """What each route says, in order; routes behind the deciding one are not asked.
 
-    Where none fits, the last decision is that of no route: every channel.
+    Where none fits, the last answer is that of no route: every channel.
     """
     every = [one for one in channels if one.enabled]
-    decisions = []
+    answers = []
     for route in routes:
         reason = _misfit(route, what, at) if route.enabled else "It is switched off."
         steps = tuple(
@@ -88,15 +88,13 @@ def decide(
             for step in route.steps.all()
         )
         why = reason or "It fits."
-        decisions.append(Decision(route, why, not reason, steps if not reason else ()))
+        answers.append(Answer(route, why, not reason, steps if not reason else ()))
         if not reason and not route.goes_on:
-            return decisions
-    if not any(one.fits for one in decisions):
+            return answers
+    if not any(one.fits for one in answers):
         why = "No route fits: every channel is told." if routes else "Every channel is told."
-        decisions.append(
-            Decision(None, why, True, (Step(timedelta(), tuple(_wanting(every, what))),))
-        )
-    return decisions
+        answers.append(Answer(None, why, True, (Step(timedelta(), tuple(_wanting(every, what))),)))
+    return answers
 
 
 def _wanting(channels: Iterable[NotificationChannel], what: About) -> list[NotificationChannel]:

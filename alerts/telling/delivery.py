@@ -209,7 +209,7 @@ def _free_at(
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Tried:
     """What became of one try. `is_theirs`: the channel failed, and not this message alone."""
 
     at: datetime
@@ -247,8 +247,8 @@ def _deliver(parcel: Parcel, clock: _Clock) -> None:
         log.exception("notification not delivered", **words)
     took = timedelta(seconds=time.monotonic() - began)
     now = clock()
-    outcome = Outcome(at, took, title, receipt, failure, is_theirs)
-    fares = _settle(parcel, outcome, now)
+    tried = Tried(at, took, title, receipt, failure, is_theirs)
+    fares = _settle(parcel, tried, now)
     if fares is _Fares.BADLY:
         fallback.report(channel, _said(channel, str(failure)), now)
     elif fares is _Fares.AGAIN:
@@ -271,7 +271,7 @@ class _Fares(Enum):
 
 
 @transaction.atomic
-def _settle(parcel: Parcel, outcome: Outcome, now: datetime) -> _Fares:
+def _settle(parcel: Parcel, tried: Tried, now: datetime) -> _Fares:
     """Write down what became of it, unless its channel was deleted meanwhile."""
     held = NotificationChannel.objects.select_for_update(no_key=True).filter(pk=parcel.channel.pk)
     if not held.exists():
@@ -283,26 +283,26 @@ def _settle(parcel: Parcel, outcome: Outcome, now: datetime) -> _Fares:
         claim=parcel.claim,
     )
     rows = list(ours.select_for_update(no_key=True, of=("self",)).select_related("incident"))
-    _log(parcel, outcome)
+    _log(parcel, tried)
     fares = _Fares.AS_EVER
-    if outcome.failure is None:
-        reference = outcome.receipt.reference if outcome.receipt else ""
+    if tried.failure is None:
+        reference = tried.receipt.reference if tried.receipt else ""
         ours.update(state=Notification.State.SENT, sent_at=now, error="", reference=reference[:200])
         if state.lease == parcel.lease:
             _note_success(parcel, state, now)
             fares = _Fares.AGAIN if state.is_broken else fares
-    elif _put_off(parcel, rows, state, outcome, now) and not state.is_broken:
+    elif _put_off(parcel, rows, state, tried, now) and not state.is_broken:
         fares = _Fares.BADLY
     live.announce_on_commit("delivery")
     return fares
 
 
-def _log(parcel: Parcel, outcome: Outcome) -> None:
+def _log(parcel: Parcel, tried: Tried) -> None:
     first = parcel.rows[0]
     exists = Notification.objects.filter(pk=first.pk).exists()
     write_attempt(
         parcel.channel,
-        outcome,
+        tried,
         key=parcel.key,
         transition="digest" if parcel.is_digest else first.transition,
         count=len(parcel.rows),
@@ -310,16 +310,16 @@ def _log(parcel: Parcel, outcome: Outcome) -> None:
     )
 
 
-def write_attempt(channel: NotificationChannel, outcome: Outcome, **more: Any) -> None:
+def write_attempt(channel: NotificationChannel, tried: Tried, **more: Any) -> None:
     """One line of the delivery log; what others answered is cut, and secrets are taken out."""
-    failure, receipt = outcome.failure, outcome.receipt
+    failure, receipt = tried.failure, tried.receipt
     said = str(failure) if failure else receipt.answer if receipt else ""
     status = failure.status if failure else receipt.status if receipt else None
     Attempt.objects.create(
         channel=channel,
-        title=bulk.fit(outcome.title, 300),
-        at=outcome.at,
-        took=outcome.took,
+        title=bulk.fit(tried.title, 300),
+        at=tried.at,
+        took=tried.took,
         is_delivered=failure is None,
         status=status,
         answer=_said(channel, said),
@@ -344,19 +344,19 @@ def _put_off(
     parcel: Parcel,
     rows: Sequence[Notification],
     state: ChannelState,
-    outcome: Outcome,
+    tried: Tried,
     now: datetime,
 ) -> bool:
     """Try again later, or give up; whether others stand in, as it fails for good or long."""
-    failure = outcome.failure
+    failure = tried.failure
     assert failure is not None  # noqa: S101  narrows the type
     tries = max((row.attempts for row in rows), default=1)
-    if outcome.is_theirs and state.lease == parcel.lease:
+    if tried.is_theirs and state.lease == parcel.lease:
         state.failures += 1
-        state.failing_since = state.failing_since or outcome.at
+        state.failing_since = state.failing_since or tried.at
         tries = state.failures
     pause = failure.retry_after or min(FIRST_RETRY * 2 ** min(tries - 1, 12), LAST_RETRY)
-    if outcome.is_theirs and state.lease == parcel.lease:
+    if tried.is_theirs and state.lease == parcel.lease:
         state.next_at = None if failure.for_good else now + pause
         state.save(update_fields=["failures", "failing_since", "next_at"])
     text = _said(parcel.channel, str(failure))
@@ -399,9 +399,9 @@ def _send_test(access: Access, channel: NotificationChannel, at: datetime) -> st
         log.exception("test message not delivered", channel=channel.name)
         failure = Undelivered(f"{type(error).__name__}: {error}")
     took = timedelta(seconds=time.monotonic() - began)
-    outcome = Outcome(at, took, message.title, receipt, failure)
+    tried = Tried(at, took, message.title, receipt, failure)
     with transaction.atomic():
-        write_attempt(channel, outcome, key=uuid.UUID(message.key), transition="test")
+        write_attempt(channel, tried, key=uuid.UUID(message.key), transition="test")
         audit(access, "channel.tested", channel, delivered=failure is None)
     if failure:
         return _said(channel, str(failure))

@@ -20,7 +20,7 @@ from accounts.keys import KeyHolder
 from accounts.models import Key, Role, Tenant
 from clouds import suppression
 from clouds.models import Server, Suppression
-from clouds.suppression import Decision
+from clouds.suppression import Why
 from sentinel_site.kit.problems import NotAuthenticated, Problem
 from sentinel_site.kit.tenancy import in_schema
 
@@ -136,12 +136,12 @@ class OwnSuppressionView(OwnServerView):
         wanted = form.validated_data
         now = timezone.now()
         until = now + timedelta(seconds=wanted["seconds"])
-        decision = Decision(wanted["reason"], by_key=holder.id)
+        why = Why(wanted["reason"], by_key=holder.id)
         maintenance = wanted["kind"] == Suppression.Kind.MAINTENANCE
         start = suppression.start_maintenance if maintenance else suppression.black_out
         with in_schema(holder.schema_name), transaction.atomic():
             server = own_server(holder)
-            start(server, decision, now, until)
+            start(server, why, now, until)
             _note(
                 holder, f"server.{wanted['kind']}", server,
                 reason=wanted["reason"], until=until.isoformat(),

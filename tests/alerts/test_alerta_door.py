@@ -152,7 +152,7 @@ def test_in_maintenance_nobody_is_told(ingest, acme):
     from clouds import suppression
 
     server = make_server("web01")
-    suppression.start_maintenance(server, suppression.Decision("planned"), timezone.now(), None)
+    suppression.start_maintenance(server, suppression.Why("planned"), timezone.now(), None)
     answer = send(ingest, severity="critical")
     assert answer.json()["alert"]["status"] == "blackout"
     assert not Notification.objects.exists()

@@ -162,8 +162,8 @@ def test_a_cascade_is_one_incident_that_names_its_cause_and_is_told_once(world, 
         if cascade.name not in ("host", "partition"):
             free = [one.name for one in cloud.computes if not one.points]
             muted = Server.objects.get(host=chance.choice(free))
-            decision = suppression.Decision("kernel update")
-            suppression.start_maintenance(muted, decision, world.at(-50), None)
+            why = suppression.Why("kernel update")
+            suppression.start_maintenance(muted, why, world.at(-50), None)
     slots = world.slots(chances, cascade.mended + cascades.OVER)
     while next(slots) < cascade.mended - SLOT:
         continue

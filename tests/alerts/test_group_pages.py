@@ -12,7 +12,7 @@ from django.utils import timezone
 from alerts.models import Incident
 from clouds import suppression
 from clouds.models import CloudGroup
-from clouds.suppression import Decision
+from clouds.suppression import Why
 from sentinel_site.kit.tenancy import in_schema
 from tests.alerts.builders import make_rule, make_server
 from tests.alerts.test_breaches import read
@@ -51,7 +51,7 @@ def test_a_group_says_that_all_of_it_is_muted(acme, alice, client, munich):
     assert "Nobody is told of alerts here" not in shown(client, munich)
     now = timezone.now()
     with in_schema(acme.schema_name):
-        suppression.start_maintenance(munich, Decision("New switches"), now, now + HOUR)
+        suppression.start_maintenance(munich, Why("New switches"), now, now + HOUR)
     assert "Maintenance of group Munich: New switches." in shown(client, munich)
 
 

@@ -12,7 +12,7 @@ from accounts.models import Key, Role
 from alerts.lifecycle import care, muting, notices
 from alerts.models import Event, Incident, NotificationChannel, Reader
 from clouds import suppression
-from clouds.suppression import Decision
+from clouds.suppression import Why
 from sentinel_site.kit.tenancy import in_schema
 from tests.alerts.builders import MINUTE, NOON, make_rule, make_server
 from tests.alerts.test_breaches import read
@@ -75,7 +75,7 @@ def test_what_one_does_oneself_is_no_news(quiet, alice, bob):
 
 def test_what_is_muted_rings_no_bell_until_that_is_over(quiet, alice):
     server = make_server()
-    suppression.black_out(server, Decision("at it", by=1), NOON, NOON + 10 * MINUTE)
+    suppression.black_out(server, Why("at it", by=1), NOON, NOON + 10 * MINUTE)
     read(make_rule(), server, 90, NOON + MINUTE)
     assert kinds(alice.pk) == []
     suppression.expire(NOON + 10 * MINUTE)

@@ -12,7 +12,7 @@ from alerts.models import Alert, Escalation, Incident, Notification, Route, Rout
 from alerts.telling import delivery
 from clouds import suppression
 from clouds.models import CloudGroup
-from clouds.suppression import Decision as Reason
+from clouds.suppression import Why
 from sentinel_site.kit.tenancy import in_schema
 from tests.alerts.builders import MINUTE, NOON, SECOND, make_rule, make_server
 from tests.alerts.test_breaches import read
@@ -165,7 +165,7 @@ def test_a_muted_incident_is_not_pursued_meanwhile():
     make_route("On call", (NOW, [a]), (10 * MINUTE, [b]))
     server = make_server()
     read(make_rule(), server, 90, NOON)
-    suppression.black_out(server, Reason("at it", by=1), NOON + MINUTE, NOON + 20 * MINUTE)
+    suppression.black_out(server, Why("at it", by=1), NOON + MINUTE, NOON + 20 * MINUTE)
     escalations.pursue(NOON + 10 * MINUTE)
     assert [name for name, _ in told()] == ["To a"]
     escalations.pursue(NOON + 21 * MINUTE)

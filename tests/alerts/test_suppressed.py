@@ -10,11 +10,11 @@ from alerts.lifecycle.external import Signal
 from alerts.models import Alert, Incident, Notification, Severity
 from clouds import servers, suppression
 from clouds.models import CloudGroup
-from clouds.suppression import Decision
+from clouds.suppression import Why
 from tests.alerts.builders import MINUTE, NOON, make_rule, make_server
 from tests.alerts.test_breaches import read
 
-WHY = Decision("disk is being changed", by=1)
+WHY = Why("disk is being changed", by=1)
 
 
 @pytest.fixture(params=["maintenance", "blackout"])

@@ -12,7 +12,7 @@ from accounts.models import AuditEntry, Key, Membership, Role
 from alerts.models import Alert
 from clouds import servers, suppression
 from clouds.models import CloudGroup, Recurrence, Server, Suppression
-from clouds.suppression import Decision
+from clouds.suppression import Why
 from sentinel_site.kit.tenancy import connection
 from tests.alerts.builders import MINUTE, make_rule, make_server
 from tests.alerts.test_breaches import read
@@ -158,7 +158,7 @@ def test_the_servers_buttons_fill_the_form_in(signed_in, group):
 
 def test_the_banner_counts_on_every_page_what_nobody_is_told(signed_in, group):
     assert "muted," not in signed_in("get", "/o/acme/rules/").content.decode()
-    suppression.black_out(group, Decision("disk", by=1), timezone.now() - MINUTE, None)
+    suppression.black_out(group, Why("disk", by=1), timezone.now() - MINUTE, None)
     read(make_rule(), Server.objects.get(host="nova-1"), 90, timezone.now())
     assert Alert.objects.get().suppressed == "blackout"
     for path in ("rules/", "", "servers/", "maintenance/?fragment=banner"):
@@ -267,7 +267,7 @@ def test_removal_needs_maintenance_and_ten_minutes_of_silence(client, alice, acm
         return answer
 
     assert remove().json()["type"] == "/problems/not-in-maintenance"
-    suppression.start_maintenance(server, Decision("gone", by=1), now - MINUTE, None)
+    suppression.start_maintenance(server, Why("gone", by=1), now - MINUTE, None)
     refused = remove()
     assert refused.status_code == 409
     assert 400 < refused.json()["seconds"] <= 420

@@ -23,14 +23,14 @@ from alerts.notifiers import Undelivered
 from alerts.rulebook import rules
 from alerts.telling import delivery, fallback
 from clouds import suppression
-from clouds.suppression import Decision
+from clouds.suppression import Why
 from tests.alerts.builders import MINUTE, NOON, SECOND, make_rule, make_server
 from tests.alerts.test_breaches import read
 from tests.alerts.test_delivery import channel, open_incidents, recorder  # noqa: F401
 from tests.alerts.test_routes import NOW, make_route
 
 HOUR = timedelta(hours=1)
-WHY = Decision("disk is being changed", by=1)
+WHY = Why("disk is being changed", by=1)
 
 pytestmark = pytest.mark.usefixtures("recorder")
 

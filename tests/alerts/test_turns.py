@@ -20,7 +20,7 @@ from alerts.models import Alert, CheckIn, Incident, NotificationChannel, Rule, S
 from alerts.rulebook import rules
 from clouds import suppression
 from clouds.models import Server
-from clouds.suppression import Decision
+from clouds.suppression import Why
 from tests.alerts.builders import MINUTE, NOON, SECOND, make_rule, make_server
 from tests.alerts.test_breaches import read
 
@@ -48,7 +48,7 @@ def verbs(acme, alice):
     )  # fmt: skip
     make_server("gone-1", registered_at=NOON - timedelta(hours=1))
     muted = make_server("muted-1")
-    suppression.black_out(muted, Decision("fan"), NOON, NOON + MINUTE)
+    suppression.black_out(muted, Why("fan"), NOON, NOON + MINUTE)
     rule = make_rule()
     read(rule, muted, 90, NOON)
     external.accept([signal()], NOON)

@@ -18,7 +18,7 @@ from alerts.uptimes import NotAPeriod
 from clouds import history, servers, services, suppression
 from clouds.history import LateReport
 from clouds.models import CloudGroup, LateReports, Server, ServiceSpan, Silence
-from clouds.suppression import Decision
+from clouds.suppression import Why
 from clouds.uptime import Span
 from metrics import ingest, outages
 from metrics.batch import Batch, Report, State
@@ -28,7 +28,7 @@ from sentinel_site.kit.redis_client import client as valkey
 from sentinel_site.kit.tenancy import connection
 from tests.alerts.builders import MINUTE, NOON, SECOND, make_server
 
-WHY = Decision("new switch", by=1)
+WHY = Why("new switch", by=1)
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 

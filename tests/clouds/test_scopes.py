@@ -10,10 +10,10 @@ from django.db import IntegrityError, transaction
 from accounts.models import Timer
 from clouds import servers, suppression
 from clouds.models import CloudGroup, Recurrence, Server, Suppression, SuppressionKind
-from clouds.suppression import Decision, NotASpan, Over, Repeat, Retired
+from clouds.suppression import NotASpan, Over, Repeat, Retired, Why
 from tests.alerts.builders import MINUTE, NOON, SECOND, make_server
 
-WHY = Decision("new switch", by=1)
+WHY = Why("new switch", by=1)
 MAINTENANCE, BLACKOUT = SuppressionKind.MAINTENANCE, SuppressionKind.BLACKOUT
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)

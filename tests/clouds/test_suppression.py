@@ -14,12 +14,12 @@ from accounts import keys
 from accounts.models import AuditEntry, Key
 from clouds import servers, suppression
 from clouds.models import Server, Suppression
-from clouds.suppression import Decision
+from clouds.suppression import Why
 from sentinel_site.kit.tenancy import connection, in_schema
 from tests.alerts.builders import MINUTE, NOON, SECOND, make_server
 
 PATH = "/api/v1/servers/self/suppression"
-UPGRADE = Decision("kernel upgrade", by=1)
+UPGRADE = Why("kernel upgrade", by=1)
 
 
 @pytest.fixture
