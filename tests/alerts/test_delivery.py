@@ -22,7 +22,7 @@ from alerts.models import (
 )
 from alerts.notifiers import Receipt, Undelivered
 from alerts.notifiers.webhook import new_secret
-from alerts.telling import delivery, fallback, messages
+from alerts.telling import delivery, messages
 from tests.alerts.builders import MINUTE, NOON, SECOND
 
 HOUR = timedelta(hours=1)
@@ -213,7 +213,7 @@ def test_after_an_hour_another_channel_stands_in_and_people_hear_of_it_once(reco
         "Thing 0 fails",
         "Notification channel fails",
     ]
-    (alert,) = Alert.objects.filter(origin=fallback.ORIGIN)
+    (alert,) = Alert.objects.filter(origin=Alert.OWN)
     assert "To a" in alert.incident.event_set.get().text
     assert not Notification.objects.filter(channel=broken, incident=alert.incident).exists()
     recorder.failures.clear()
