@@ -159,7 +159,7 @@ def test_what_is_no_file_holds_nobody_up(tmp_path: Path) -> None:
     path.write_text(SECRET)
     tailer = Tailer([LogSource(str(tmp_path / "*.log"), "nova", "debug")], {})
     assert len(read(tailer)) == 1
-    (file,) = tailer._find({}).values()
+    (file,) = tailer._generations._find({}).values()
     path.unlink()
     os.mkfifo(path)  # between listing and opening: without a writer, opening it would wait
     assert file.open() is None

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_client import logfiles, tailer
+from agent_client import logfiles, look
 from agent_client.config import LogSource
 from agent_client.logfiles import File
 from agent_client.logreader import MAX_LINE
@@ -497,7 +497,7 @@ def test_a_large_archive_is_read_in_parts_over_several_looks(
 def unpacked(monkeypatch: pytest.MonkeyPatch, per_look: int, most: int = 1 << 40) -> list[int]:
     """Let looks unpack so little, and count how much each preparation of an archive unpacked."""
     spent = []
-    monkeypatch.setattr(tailer, "UNPACKED_PER_LOOK", per_look)
+    monkeypatch.setattr(look, "UNPACKED_PER_LOOK", per_look)
     monkeypatch.setattr(logfiles, "MOST_UNPACKED", most)
     prepare = logfiles.Archive.prepare
 
@@ -533,12 +533,12 @@ def test_an_archive_that_holds_much_is_gone_through_over_several_looks_and_in_or
     append(logs / "a.log", "new\n")
     append(logs / "b.log", "another\n")
     found, others, waited = [], [], 0
-    for look in range(400):
+    for turn in range(400):
         more = follower.look(size=100_000)
         others += [line for line in more if line == "another"]
         found += [line for line in more if line != "another"]
         waited += not more
-        if restarted and look in (3, 12, 14):
+        if restarted and turn in (3, 12, 14):
             follower.restart()
         if found and found[-1] == "new":
             break
