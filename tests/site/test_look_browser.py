@@ -15,14 +15,9 @@ import pytest
 from django.conf import settings
 from playwright.sync_api import Page, Route, expect, sync_playwright
 
-from tests.site.test_look_scenes import (
-    FULL,
-    RABBIT,
-    SCENES,
-    SILENT,
-    _shell_of_the_scene,  # noqa: F401  a fixture
-    draw,
-)
+from tests.site.cloud import FULL, RABBIT, SILENT
+from tests.site.scenes import SCENES, draw
+from tests.site.test_look_scenes import _shell_of_the_scene  # noqa: F401  a fixture
 
 pytestmark = pytest.mark.e2e
 
