@@ -92,9 +92,9 @@ class UserInfoView(AlertaDoor):
 class ReceiveView(AlertaDoor):
     def post(self, request: Request) -> Response:
         holder, now = self.sender(request), timezone.now()
-        signal = alerta.parse(self.body(request), now)
-        pace.admit(holder.schema_name, [signal], time.monotonic())
-        (answer,) = entry.take_alertas(holder.schema_name, [signal], now)
+        statement = alerta.parse(self.body(request), now)
+        pace.admit(holder.schema_name, [statement], time.monotonic())
+        (answer,) = entry.take_alertas(holder.schema_name, [statement], now)
         return Response(answer.body, status=answer.status, headers=dict(answer.headers))
 
 

@@ -18,7 +18,7 @@ from accounts.models import Tenant
 from alerts.api.foreign import ForeignDoor, inside
 from alerts.doors import alerta_query, alertmanager, entry, pace
 from alerts.lifecycle import external
-from alerts.lifecycle.external import Signal
+from alerts.lifecycle.external import Statement
 from alerts.models import Alert
 from sentinel_site.kit.tenancy import tenant_link
 
@@ -29,9 +29,9 @@ MOST_BYTES = 16 * 2**20
 class AlertsView(ForeignDoor):
     def post(self, request: Request) -> Response:
         holder, now = self.sender(request), timezone.now()
-        signals = self.parse(self.body(request), now)
-        ends = [one for one in signals if one.severity is None]
-        firing = [one for one in signals if one.severity is not None]
+        statements = self.parse(self.body(request), now)
+        ends = [one for one in statements if one.severity is None]
+        firing = [one for one in statements if one.severity is not None]
         with inside(holder):
             # what is over first: it is taken also where no more may open
             pace.admit(holder.schema_name, ends, time.monotonic())
@@ -42,7 +42,7 @@ class AlertsView(ForeignDoor):
                 external.accept(firing, now)
         return Response({"status": "success"})
 
-    def parse(self, given: Any, now: Any) -> list[Signal]:
+    def parse(self, given: Any, now: Any) -> list[Statement]:
         return alertmanager.parse(given, now)
 
     def get(self, request: Request) -> Response:
@@ -67,5 +67,5 @@ def _as_far_as_fits(tenant: Tenant) -> Iterator[dict[str, Any]]:
 class WebhookView(AlertsView):
     """For `webhook_config` of an Alertmanager that stays."""
 
-    def parse(self, given: Any, now: Any) -> list[Signal]:
+    def parse(self, given: Any, now: Any) -> list[Statement]:
         return alertmanager.parse_webhook(given, now)

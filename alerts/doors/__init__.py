@@ -1,1 +1,1 @@
-"""The doors of other people's alerting tools: one file a wire format, to and from `Signal`."""
+"""The doors of other people's alerting tools: one file a wire format, to and from `Statement`."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from alerts.lifecycle.external import Signal
+from alerts.lifecycle.external import Statement
 from alerts.models import Alert, Severity
 from sentinel_site.kit.problems import Problem
 
@@ -89,7 +89,7 @@ class NotAnAlert(Problem):
     status, code, title = 400, "not-an-alert", "This is no alert"
 
 
-def parse(given: Any, now: datetime) -> Signal:
+def parse(given: Any, now: datetime) -> Statement:
     """An alert as `POST /alert` takes it. Raises NotAnAlert, which says what to mend."""
     said = fields(given, now, ("resource", "event"))
     said["severity"] = severity = str(given.get("severity") or "normal")
@@ -100,7 +100,7 @@ def parse(given: Any, now: datetime) -> Signal:
     events = sorted({said["event"], *said["correlate"]}) if said["correlate"] else [said["event"]]
     number = _NUMBER.match(said["value"])
     service = next(iter(said["service"]), "") or said["group"] or "system"
-    return Signal(
+    return Statement(
         origin=ORIGIN,
         names={"in": said["environment"], "of": said["resource"], "are": events},
         severity=SEVERITIES[severity],

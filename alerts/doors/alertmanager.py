@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from alerts.doors.alerta import MOST_SAID, host_of, is_too_much, stamp
-from alerts.lifecycle.external import Signal
+from alerts.lifecycle.external import Statement
 from alerts.models import Alert, Severity
 from sentinel_site.kit.problems import Problem
 
@@ -42,21 +42,23 @@ class NotAlerts(Problem):
     status, code, title = 400, "not-alerts", "These are no alerts"
 
 
-def parse(given: Any, now: datetime) -> list[Signal]:
+def parse(given: Any, now: datetime) -> list[Statement]:
     """The body of `POST /api/v2/alerts`. Raises NotAlerts, which says which one and why."""
     if not isinstance(given, list) or len(given) > MOST:
         raise NotAlerts(f"Send a JSON list of at most {MOST} alerts.")
-    return [_signal(one, f"[{number}]", RESOLVE_TIMEOUT, now) for number, one in enumerate(given)]
+    return [
+        _statement(one, f"[{number}]", RESOLVE_TIMEOUT, now) for number, one in enumerate(given)
+    ]
 
 
-def parse_webhook(given: Any, now: datetime) -> list[Signal]:
+def parse_webhook(given: Any, now: datetime) -> list[Statement]:
     """The body that an Alertmanager posts to a `webhook_config`. Raises NotAlerts."""
     if not isinstance(given, dict) or not isinstance(given.get("alerts"), list):
         raise NotAlerts("Send a JSON object with `alerts`, as a webhook_config does.")
     if len(given["alerts"]) > MOST:
         raise NotAlerts(f"Send at most {MOST} alerts at once.")
     return [
-        _signal(one, f"alerts[{number}]", WEBHOOK_TIMEOUT, now)
+        _statement(one, f"alerts[{number}]", WEBHOOK_TIMEOUT, now)
         for number, one in enumerate(given["alerts"])
     ]
 
@@ -91,7 +93,7 @@ def document(alert: Alert, link: str) -> dict[str, Any]:
     }
 
 
-def _signal(given: Any, where: str, timeout: timedelta, now: datetime) -> Signal:
+def _statement(given: Any, where: str, timeout: timedelta, now: datetime) -> Statement:
     if not isinstance(given, dict):
         raise NotAlerts(f"{where} must be a JSON object.")
     labels = _texts(given, "labels", where)
@@ -104,7 +106,7 @@ def _signal(given: Any, where: str, timeout: timedelta, now: datetime) -> Signal
     over = given.get("status") == "resolved" or (ends is not None and ends <= now)
     instance = _one_of(labels, _WHERE)
     text = notes.get("summary") or notes.get("description") or notes.get("message") or name
-    signal = Signal(
+    statement = Statement(
         origin=ORIGIN,
         names=labels,
         severity=None if over else SEVERITIES.get(labels.get("severity", ""), Severity.WARNING),
@@ -122,9 +124,9 @@ def _signal(given: Any, where: str, timeout: timedelta, now: datetime) -> Signal
             "generatorURL": str(given.get("generatorURL") or "")[:2000].replace("\0", "�"),
         },
     )
-    if is_too_much(signal.said):
+    if is_too_much(statement.said):
         raise NotAlerts(f"{where} is longer than {MOST_SAID // 2**10} KiB.")
-    return signal
+    return statement
 
 
 def _texts(given: Mapping[str, Any], name: str, where: str) -> dict[str, str]:

@@ -22,7 +22,7 @@ from accounts.keys import KeyHolder
 from accounts.models import Key, Tenant
 from alerts.doors import alerta
 from alerts.lifecycle import external
-from alerts.lifecycle.external import Signal, TooManyOpen
+from alerts.lifecycle.external import Statement, TooManyOpen
 from alerts.models import Alert
 from sentinel_site.kit.problems import DatabaseAway, Failure, NotAuthenticated, Problem, TooLarge
 from sentinel_site.kit.tenancy import connection, in_schema, tenant_link
@@ -109,7 +109,7 @@ def briefly() -> Iterator[None]:
         raise
 
 
-def take_alertas(schema: str, signals: Sequence[Signal], now: datetime) -> list[Answer]:
+def take_alertas(schema: str, statements: Sequence[Statement], now: datetime) -> list[Answer]:
     """Store these alerts of one organization and answer each as Alerta does; 201 means committed.
 
     They are taken together. Where one can't be, it sinks no other: those for which there is no room
@@ -119,33 +119,33 @@ def take_alertas(schema: str, signals: Sequence[Signal], now: datetime) -> list[
     try:
         with in_schema(schema), briefly():
             tenant = Tenant.objects.get(schema_name=schema)
-            found = external.accept(signals, now)
-            return [_taken(found.get(one.fingerprint), tenant) for one in signals]
+            found = external.accept(statements, now)
+            return [_taken(found.get(one.fingerprint), tenant) for one in statements]
     except TooManyOpen as full:
-        fits = [one for one in signals if one.fingerprint not in full.refused]
+        fits = [one for one in statements if one.fingerprint not in full.refused]
         answers = iter(take_alertas(schema, fits, now) if fits else ())
         said = refusal(full)
-        return [said if one.fingerprint in full.refused else next(answers) for one in signals]
+        return [said if one.fingerprint in full.refused else next(answers) for one in statements]
     except (Held, InterfaceError, OperationalError):
         raise
     except Exception as error:
-        if len(signals) == 1:
+        if len(statements) == 1:
             log.exception("an alert could not be stored")
             return [refusal(Failure("Nothing of it was kept."))]
-        log.warning("alerts could not be stored together", error=str(error), count=len(signals))
-    half = len(signals) // 2
-    parts = signals[:half], signals[half:]
+        log.warning("alerts could not be stored together", error=str(error), count=len(statements))
+    half = len(statements) // 2
+    parts = statements[:half], statements[half:]
     return [answer for part in parts for answer in _take_part(schema, part, now)]
 
 
-def _take_part(schema: str, signals: Sequence[Signal], now: datetime) -> list[Answer]:
+def _take_part(schema: str, statements: Sequence[Statement], now: datetime) -> list[Answer]:
     """The same; a database that goes away now leaves what was committed before as it is."""
     try:
-        return take_alertas(schema, signals, now)
+        return take_alertas(schema, statements, now)
     except Problem as problem:
-        return [refusal(problem)] * len(signals)
+        return [refusal(problem)] * len(statements)
     except (InterfaceError, OperationalError):
-        return [refusal(DatabaseAway("Nothing of it was kept; send it again."))] * len(signals)
+        return [refusal(DatabaseAway("Nothing of it was kept; send it again."))] * len(statements)
 
 
 def refusal(problem: Problem) -> Answer:

@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from alerts.doors import entry
 from alerts.doors.entry import Answer, Busy, Held
-from alerts.lifecycle.external import Signal
+from alerts.lifecycle.external import Statement
 
 #: So many are taken in one transaction.
 BATCH = 256
@@ -36,7 +36,7 @@ PATIENCE = 15.0
 class _Item:
     """An alert, the bytes that it was sent in, and who waits for it."""
 
-    signal: Signal
+    statement: Statement
     size: int
     future: asyncio.Future[Answer]
 
@@ -50,13 +50,13 @@ class GroupCommit:
         self._storing: set[asyncio.Task[None]] = set()
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="alerts")
 
-    async def take(self, schema: str, signal: Signal, size: int) -> Answer:
+    async def take(self, schema: str, statement: Statement, size: int) -> Answer:
         """Store one alert together with others; returns when it is committed. Raises Busy."""
         waiting = self._waiting.get(schema)
         if len(waiting or ()) >= MOST_WAITING or self._bytes + size > MOST_BYTES:
             raise Busy("Nothing of it was kept; send it again.")
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        item = _Item(signal, size, future)
+        item = _Item(statement, size, future)
         self._bytes += size
         if waiting is not None:
             waiting.append(item)
@@ -79,7 +79,7 @@ class GroupCommit:
 
     async def _store_batch(self, schema: str, batch: Sequence[_Item]) -> None:
         try:
-            answers = await self._stored(schema, [item.signal for item in batch])
+            answers = await self._stored(schema, [item.statement for item in batch])
         except Exception as error:
             for item in batch:
                 if not item.future.done():  # who asked may have gone
@@ -91,24 +91,24 @@ class GroupCommit:
         finally:
             self._bytes -= sum(item.size for item in batch)
 
-    async def _stored(self, schema: str, signals: Sequence[Signal]) -> list[Answer]:
+    async def _stored(self, schema: str, statements: Sequence[Statement]) -> list[Answer]:
         loop = asyncio.get_running_loop()
         until = loop.time() + PATIENCE
         while True:
             try:
-                return await self._in_thread(schema, signals)
+                return await self._in_thread(schema, statements)
             except Held:
                 if loop.time() > until:
                     raise
 
-    async def _in_thread(self, schema: str, signals: Sequence[Signal]) -> list[Answer]:
+    async def _in_thread(self, schema: str, statements: Sequence[Statement]) -> list[Answer]:
         if settings.COMMIT_INLINE:
-            return await sync_to_async(_take)(schema, signals)
+            return await sync_to_async(_take)(schema, statements)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, _take, schema, signals)
+        return await loop.run_in_executor(self._threads, _take, schema, statements)
 
 
-def _take(schema: str, signals: Sequence[Signal]) -> list[Answer]:
+def _take(schema: str, statements: Sequence[Statement]) -> list[Answer]:
     if not settings.COMMIT_INLINE:
         close_old_connections()
-    return entry.take_alertas(schema, signals, timezone.now())
+    return entry.take_alertas(schema, statements, timezone.now())

@@ -68,9 +68,9 @@ class HotDoor:
 async def _answer(headers: Mapping[str, str], query: str, body: bytes) -> Answer:
     try:
         holder = await _sender(headers, query)
-        signal = alerta.parse(entry.parsed(body), timezone.now())
-        pace.admit(holder.schema_name, [signal], time.monotonic())
-        return await _together.take(holder.schema_name, signal, len(body))
+        statement = alerta.parse(entry.parsed(body), timezone.now())
+        pace.admit(holder.schema_name, [statement], time.monotonic())
+        return await _together.take(holder.schema_name, statement, len(body))
     except Problem as problem:
         return entry.refusal(problem)
     except (InterfaceError, OperationalError):

@@ -8,7 +8,7 @@ from math import ceil
 
 from django.conf import settings
 
-from alerts.lifecycle.external import Signal
+from alerts.lifecycle.external import Statement
 from sentinel_site.kit.problems import Problem
 
 
@@ -42,14 +42,14 @@ _bucket = Bucket()
 _ends = Bucket()
 
 
-def admit(schema: str, signals: Sequence[Signal], now: float) -> None:
+def admit(schema: str, statements: Sequence[Statement], now: float) -> None:
     """Let these alerts of an organization in, all or none; ends have a bucket of their own.
 
     Raises TooManyAlerts, which says for how long.
     """
-    ends = sum(one.severity is None for one in signals)
+    ends = sum(one.severity is None for one in statements)
     _admit(_ends, schema, ends, now)
-    _admit(_bucket, schema, len(signals) - ends, now)
+    _admit(_bucket, schema, len(statements) - ends, now)
 
 
 def admit_heartbeat(schema: str, now: float) -> None:

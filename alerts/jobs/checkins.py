@@ -11,7 +11,7 @@ from django.db.models import Min
 from accounts.access import Access, audit
 from accounts.timers import wake
 from alerts.lifecycle import external, incidents
-from alerts.lifecycle.external import Signal
+from alerts.lifecycle.external import Statement
 from alerts.models import CheckIn, Severity
 from alerts.models.checkins import MOST_BODY
 from alerts.push import live
@@ -79,7 +79,7 @@ def note(
         row.began_at = None
     row.save()
     if kind is not Ping.START:
-        external.accept([_signal(row, at)], at)
+        external.accept([_statement(row, at)], at)
     if row.deadline_at is not None:
         wake(current_schema(), row.deadline_at)
     live.announce_on_commit("checkin", row.pk)
@@ -111,7 +111,7 @@ def judge(at: datetime, listening_since: datetime | None) -> None:
                 continue
         row.state = CheckIn.State.DOWN
         row.save(update_fields=["state", "due_at", "deadline_at"])
-        raised.append(_signal(row, at))
+        raised.append(_statement(row, at))
         live.announce_on_commit("checkin", row.pk)
     if raised:
         external.accept(raised, at)
@@ -173,7 +173,7 @@ def pause(access: Access, row: CheckIn, at: datetime) -> None:
     held.state = CheckIn.State.PAUSED
     held.due_at = held.deadline_at = held.began_at = None
     held.save(update_fields=["state", "due_at", "deadline_at", "began_at"])
-    external.accept([_signal(held, at)], at)
+    external.accept([_statement(held, at)], at)
     audit(access, "checkin.paused", held)
     live.announce_on_commit("checkin", held.pk)
     row.refresh_from_db()
@@ -185,7 +185,7 @@ def delete(access: Access, row: CheckIn, at: datetime) -> None:
     incidents.one_at_a_time()
     held = _held(row)
     held.state = CheckIn.State.PAUSED
-    external.accept([_signal(held, at)], at)
+    external.accept([_statement(held, at)], at)
     audit(access, "checkin.deleted", held)
     held.delete()
 
@@ -198,9 +198,9 @@ def _held(row: CheckIn) -> CheckIn:
     return found
 
 
-def _signal(row: CheckIn, at: datetime) -> Signal:
+def _statement(row: CheckIn, at: datetime) -> Statement:
     is_down = row.state == CheckIn.State.DOWN
-    return Signal(
+    return Statement(
         origin=ORIGIN,
         names={"checkin": row.pk},
         severity=Severity(row.severity) if is_down else None,

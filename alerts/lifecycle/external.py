@@ -54,7 +54,7 @@ class TooManyOpen(Problem):
 
 
 @dataclass(frozen=True)
-class Signal:
+class Statement:
     """What a tool says of one alert at one time. Its identity is (origin, `names`)."""
 
     origin: str
@@ -88,13 +88,13 @@ class Signal:
 
 
 @transaction.atomic
-def accept(signals: Iterable[Signal], at: datetime) -> dict[str, Alert]:
+def accept(statements: Iterable[Statement], at: datetime) -> dict[str, Alert]:
     """Open, count, raise, lower or end what these say; the alert of each fingerprint.
 
-    Of several signals with one fingerprint the last decides. What ends and was not open has no
+    Of several statements with one fingerprint the last decides. What ends and was not open has no
     alert in the answer. Raises TooManyOpen; then nothing was changed.
     """
-    wanted = {signal.fingerprint: signal for signal in signals}
+    wanted = {statement.fingerprint: statement for statement in statements}
     incidents.one_at_a_time()
     before = _open_of(wanted)
     firing = {name: one for name, one in wanted.items() if one.severity is not None}
@@ -186,9 +186,9 @@ def _note_ends(names: Collection[str], at: datetime) -> None:
         lately.filter(fingerprint__in=list(names)).update(resolved_by_hand=False)
 
 
-def _keep_within_limit(new: Sequence[Signal]) -> None:
+def _keep_within_limit(new: Sequence[Statement]) -> None:
     """The limit is of other people's tools; what watches for us, as check-ins do, has none."""
-    foreign = [signal.fingerprint for signal in new if signal.is_foreign]
+    foreign = [statement.fingerprint for statement in new if statement.is_foreign]
     if not foreign:
         return
     room = MOST_OPEN - Alert.objects.filter(resolved_at=None, origin__in=FOREIGN).count()
@@ -196,40 +196,40 @@ def _keep_within_limit(new: Sequence[Signal]) -> None:
         raise TooManyOpen(foreign[max(0, room) :])
 
 
-def _found(signal: Signal, name: str, servers: Mapping[str, int], at: datetime) -> Found:
+def _found(statement: Statement, name: str, servers: Mapping[str, int], at: datetime) -> Found:
     return Found(
         rule=None,
         fingerprint=name,
-        reading=signal.value,
+        reading=statement.value,
         limit=None,
-        severity=signal.severity or Severity.WARNING,
-        server=servers.get(signal.resource),
-        resource=signal.resource,
-        service=signal.service,
-        subject=signal.subject,
+        severity=statement.severity or Severity.WARNING,
+        server=servers.get(statement.resource),
+        resource=statement.resource,
+        service=statement.service,
+        subject=statement.subject,
         unit="",
-        text=signal.text,
+        text=statement.text,
         held_since=at,
-        title=signal.title,
-        origin=signal.origin,
+        title=statement.title,
+        origin=statement.origin,
     )
 
 
-def _over(signal: Signal) -> str:
-    return signal.text or f"{signal.origin} says that it is over."
+def _over(statement: Statement) -> str:
+    return statement.text or f"{statement.origin} says that it is over."
 
 
-def _keep_words(alerts: Iterable[Alert], wanted: Mapping[str, Signal], at: datetime) -> None:
+def _keep_words(alerts: Iterable[Alert], wanted: Mapping[str, Statement], at: datetime) -> None:
     """The sender's own words beside each alert, in place of what it said before."""
     rows = []
     ends: list[datetime] = []
     for alert in alerts:
-        signal = wanted[alert.fingerprint]
-        expires_at = signal.expires_at if signal.severity is not None else None
+        statement = wanted[alert.fingerprint]
+        expires_at = statement.expires_at if statement.severity is not None else None
         row: dict[str, Any] = {
-            "text": bulk.fit(signal.text, Received.TEXT),
-            "advice": bulk.fit(signal.advice, 2000),
-            "said": dict(signal.said),
+            "text": bulk.fit(statement.text, Received.TEXT),
+            "advice": bulk.fit(statement.advice, 2000),
+            "said": dict(statement.said),
             "repeated_at": at,
             "expires_at": expires_at,
         }

@@ -15,8 +15,8 @@ from tests.alerts.builders import MINUTE, NOON, make_rule, make_server
 from tests.alerts.test_breaches import read
 
 
-def foreign(number: int, service: str) -> external.Signal:
-    return external.Signal(
+def foreign(number: int, service: str) -> external.Statement:
+    return external.Statement(
         origin="alertmanager", names={"n": number}, severity=Severity.ERROR, resource="web-1",
         service=service, subject=f"{number}", title="Slow", text="It is slow.",
     )  # fmt: skip

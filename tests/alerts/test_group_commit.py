@@ -25,24 +25,24 @@ from metrics import committer
 from tests.alerts import alertas
 
 
-def signal(event, **more):
+def statement(event, **more):
     given = {"resource": "web01", "event": event, "severity": "major", **more}
     return alerta.parse(given, timezone.now())
 
 
 def take(acme, *events, **more):
     return entry.take_alertas(
-        acme.schema_name, [signal(event, **more) for event in events], timezone.now()
+        acme.schema_name, [statement(event, **more) for event in events], timezone.now()
     )
 
 
 def test_one_that_cannot_be_stored_sinks_no_other(acme, monkeypatch):
     accept = external.accept
 
-    def fails(signals, at):
-        if any(one.title == "bad" for one in signals):
+    def fails(statements, at):
+        if any(one.title == "bad" for one in statements):
             raise ValueError("nobody foresaw this")
-        return accept(signals, at)
+        return accept(statements, at)
 
     monkeypatch.setattr(external, "accept", fails)
     answers = take(acme, "a", "b", "bad", "c", "d")
@@ -75,46 +75,46 @@ def test_who_holds_the_alerts_of_an_organization_is_not_waited_for_without_end(a
 def test_alerts_that_are_held_up_are_tried_again_and_then_asked_to_come_back(monkeypatch):
     tries = []
 
-    async def once_held(self, schema, signals):
+    async def once_held(self, schema, statements):
         tries.append(schema)
         if len(tries) == 1:
             raise Held
-        return [Answer(201, {}) for _ in signals]
+        return [Answer(201, {}) for _ in statements]
 
     monkeypatch.setattr(GroupCommit, "_in_thread", once_held)
     together = GroupCommit()
-    assert asyncio.run(together.take("acme", signal("a"), 10)).status == 201
+    assert asyncio.run(together.take("acme", statement("a"), 10)).status == 201
     assert len(tries) == 2
 
-    async def always_held(self, schema, signals):
+    async def always_held(self, schema, statements):
         raise Held
 
     monkeypatch.setattr(GroupCommit, "_in_thread", always_held)
     monkeypatch.setattr(group_commit, "PATIENCE", 0)
     with pytest.raises(Busy):
-        asyncio.run(together.take("acme", signal("a"), 10))
+        asyncio.run(together.take("acme", statement("a"), 10))
 
 
 def test_what_waits_in_memory_is_bounded_and_given_free(monkeypatch):
     stored = []
 
-    async def in_thread(self, schema, signals):
+    async def in_thread(self, schema, statements):
         await asyncio.sleep(0)
-        stored.extend(one.title for one in signals)
-        return [Answer(201, {}) for _ in signals]
+        stored.extend(one.title for one in statements)
+        return [Answer(201, {}) for _ in statements]
 
     monkeypatch.setattr(GroupCommit, "_in_thread", in_thread)
     monkeypatch.setattr(group_commit, "MOST_BYTES", 100)
     together = GroupCommit()
 
     async def many():
-        taken = [together.take("acme", signal(f"{n}"), 40) for n in range(3)]
+        taken = [together.take("acme", statement(f"{n}"), 40) for n in range(3)]
         return await asyncio.gather(*taken, return_exceptions=True)
 
     answers = asyncio.run(many())
     assert [type(one) for one in answers] == [Answer, Answer, Busy]
     assert stored == ["0", "1"]
-    assert asyncio.run(together.take("acme", signal("later"), 100)).status == 201
+    assert asyncio.run(together.take("acme", statement("later"), 100)).status == 201
 
 
 def test_a_great_body_is_left_to_the_application_behind(acme):

@@ -161,13 +161,13 @@ def test_an_alert_that_comes_back_critical_in_an_open_incident_is_told_as_worse(
 
 
 def test_another_tools_alert_that_oscillates_is_told_three_times(acme):
-    signal = external.Signal(
+    statement = external.Statement(
         origin="alertmanager", names={"alertname": "Down"}, severity=Severity.CRITICAL,
         resource="switch-7", service="network", subject="port 1", title="Down", text="It is down.",
     )  # fmt: skip
-    over = replace(signal, severity=None)
+    over = replace(statement, severity=None)
     oscillate(
-        lambda bad, at: external.accept([signal if bad else over], at), 2 * MINUTE, 18 * MINUTE
+        lambda bad, at: external.accept([statement if bad else over], at), 2 * MINUTE, 18 * MINUTE
     )
     assert told() == ["opened", "resolved", "reopened"]
 

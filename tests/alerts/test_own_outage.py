@@ -6,7 +6,7 @@ import pytest
 
 from alerts.engines import evaluation, fleet
 from alerts.lifecycle import external, incidents
-from alerts.lifecycle.external import Signal
+from alerts.lifecycle.external import Statement
 from alerts.models import Alert, Incident, Pending, Rule, Severity
 from clouds.models import Server
 from metrics import outages
@@ -166,7 +166,7 @@ def test_errors_that_nobody_could_hear_are_not_over(acme, rules, judge):
 
 
 def heard_from_elsewhere(lasts):
-    return Signal(
+    return Statement(
         origin="alertmanager", names={"alertname": "Down"}, severity=Severity.ERROR,
         resource="switch-7", service="network", subject="port 1", title="Port down",
         text="Port 1 is down.", expires_at=NOW + lasts,

@@ -8,25 +8,25 @@ import pytest
 
 from alerts import tasks
 from alerts.lifecycle import external, retention
-from alerts.lifecycle.external import Signal
+from alerts.lifecycle.external import Statement
 from alerts.models import Alert, Event, Incident, Notification, Received, Severity
 from tests.alerts.builders import MINUTE, NOON
 
 DAY = timedelta(days=1)
 
 
-def signal(name: str, severity: Severity | None) -> Signal:
-    return Signal(
+def statement(name: str, severity: Severity | None) -> Statement:
+    return Statement(
         origin="alerta", names={"event": name}, severity=severity, resource="switch-7",
         service="network", subject=name, title=name, text="It is down.", said={"event": name},
     )  # fmt: skip
 
 
 def tell(name: str, at, ends=None) -> Incident:
-    external.accept([signal(name, Severity.ERROR)], at)
+    external.accept([statement(name, Severity.ERROR)], at)
     incident = Alert.objects.get(title=name).incident
     if ends is not None:
-        external.accept([signal(name, None)], ends)
+        external.accept([statement(name, None)], ends)
     return incident
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from alerts.dispatching import dispatch
 from alerts.lifecycle import external, muting
-from alerts.lifecycle.external import Signal
+from alerts.lifecycle.external import Statement
 from alerts.models import Alert, Incident, Notification, Severity
 from clouds import servers, suppression
 from clouds.models import CloudGroup
@@ -132,7 +132,7 @@ def test_whatever_is_suppressed_is_told_at_its_end_and_recoveries_go_to_whoever_
 
 
 def test_what_is_on_no_server_is_muted_with_everything_and_told_at_the_end(acme):
-    alone = Signal(
+    alone = Statement(
         origin="alerta", names={"event": "down"}, severity=Severity.CRITICAL, resource="switch-7",
         service="network", subject="port 1", title="Port down", text="Port 1 is down.",
     )  # fmt: skip

@@ -15,7 +15,7 @@ from alerts.engines import evaluation
 from alerts.jobs import checkins
 from alerts.jobs.checkins import Ping
 from alerts.lifecycle import care, external
-from alerts.lifecycle.external import Signal
+from alerts.lifecycle.external import Statement
 from alerts.models import Alert, CheckIn, Incident, NotificationChannel, Rule, Severity
 from alerts.rulebook import rules
 from clouds import suppression
@@ -28,8 +28,8 @@ WRITES = re.compile(r'(?s)(INSERT INTO|UPDATE|DELETE FROM|FOR (NO KEY )?UPDATE).
 LATER = NOON + 5 * MINUTE
 
 
-def signal(severity: Severity | None = Severity.ERROR) -> Signal:
-    return Signal(
+def statement(severity: Severity | None = Severity.ERROR) -> Statement:
+    return Statement(
         origin="alerta", names={"event": "down"}, severity=severity, resource="switch-7",
         service="network", subject="port 1", title="Port down", text="Port 1 is down.",
         expires_at=NOON + MINUTE,
@@ -51,7 +51,7 @@ def verbs(acme, alice):
     suppression.black_out(muted, Why("fan"), NOON, NOON + MINUTE)
     rule = make_rule()
     read(rule, muted, 90, NOON)
-    external.accept([signal()], NOON)
+    external.accept([statement()], NOON)
     row = checkins.save(access, CheckIn(name="backup", period=10 * MINUTE, grace=MINUTE), NOON)
     CheckIn.objects.update(state="up", due_at=NOON, deadline_at=NOON + MINUTE)
     incident = Incident.objects.get(title="Port down")
@@ -61,8 +61,8 @@ def verbs(acme, alice):
     channel.enabled = False
     return {
         "an evaluation": lambda: evaluation.evaluate(LATER),
-        "another tool's alert": lambda: external.accept([signal(Severity.CRITICAL)], LATER),
-        "another tool's end": lambda: external.accept([signal(None)], LATER),
+        "another tool's alert": lambda: external.accept([statement(Severity.CRITICAL)], LATER),
+        "another tool's end": lambda: external.accept([statement(None)], LATER),
         "an end by hand": lambda: care.resolve(access, incident, LATER),
         "a shelf": lambda: care.shelve(access, incident, LATER + MINUTE, "", LATER),
         "a ping": lambda: checkins.note(row.secret, Ping.FAIL, LATER),
@@ -106,29 +106,29 @@ def test_an_evaluation_changes_what_the_test_of_its_turn_needs(verbs):
 
 def test_what_another_tool_repeats_after_its_end_by_hand_is_the_same_incident(acme, alice):
     access = Access(acme, Role.OWNER, alice)
-    external.accept([signal()], NOON)
+    external.accept([statement()], NOON)
     incident = Incident.objects.get()
     care.resolve(access, incident, NOON + SECOND)
-    external.accept([signal()], NOON + MINUTE)
+    external.accept([statement()], NOON + MINUTE)
     assert Alert.objects.get().resolved_at is None
     assert [one.kind for one in incident.event_set.all()] == ["opened", "resolved", "reopened"]
 
 
 def test_what_another_tool_repeats_while_it_is_shelved_and_resolved_stays_away(acme, alice):
     access = Access(acme, Role.OWNER, alice)
-    external.accept([signal()], NOON)
+    external.accept([statement()], NOON)
     care.shelve(access, Incident.objects.get(), NOON + 60 * MINUTE, "", NOON)
     care.resolve(access, Incident.objects.get(), NOON + SECOND)
     for minutes in (1, 20, 59):
-        assert external.accept([signal()], NOON + minutes * MINUTE) == {}
+        assert external.accept([statement()], NOON + minutes * MINUTE) == {}
     assert Incident.objects.count() == Alert.objects.count() == 1
     assert Alert.objects.get().resolved_at is not None
 
 
 def test_what_another_tool_ended_after_people_did_comes_and_goes_when_it_is_back(acme, alice):
-    external.accept([signal()], NOON)
+    external.accept([statement()], NOON)
     care.resolve(Access(acme, Role.OWNER, alice), Incident.objects.get(), NOON + SECOND)
-    external.accept([signal(None)], NOON + MINUTE)
-    external.accept([signal()], NOON + 2 * MINUTE)
+    external.accept([statement(None)], NOON + MINUTE)
+    external.accept([statement()], NOON + 2 * MINUTE)
     kinds = [one.kind for one in Incident.objects.get().event_set.all()]
     assert kinds == ["opened", "resolved", "flapping"], "it is not said to hold still"
