@@ -131,7 +131,8 @@ def test_of_a_rule_that_is_gone_nobody_hears_any_longer(acme, alice, fails, end)
 
 
 def test_between_two_looks_of_a_rule_it_stays_told(acme, fails):
-    make_rule(name="Memory", measurement="memory", window=timedelta(hours=1))
+    day = timedelta(days=1)
+    make_rule(name="Memory", measurement="memory", window=day, changed_at=NOW - day)
     make_rule()
     fails("its numbers")
     both(NOW, 10, acme)
