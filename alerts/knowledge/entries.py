@@ -16,15 +16,16 @@ DEPENDENCIES = frozenset(
     | {"keystone", "placement", "nova", "neutron", "glance", "cinder", "heat"}
     | {"storage", "host", "disk", "memory", "network", "clock", "certificate"}
 )
-#: How an entry's lines are known: provoked on a real cloud, read in the source that writes them,
-#: or from what is published about them.
-EVIDENCE = ("seen", "source", "public")
+#: How an entry's lines are known: provoked on a real cloud, or published by those who got them.
+EVIDENCE = ("seen", "public")
 
 _ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 #: Repeats without bound that take anything, or a group: these could make a search slow.
 _UNBOUNDED = re.compile(r"(?<!\\)\.[*+]|\)[*+]|[*+]\)?\{")
-_REQUIRED = {"id", "title", "about", "evidence", "match", "meaning", "causes", "check", "do"}
-_KEYS = _REQUIRED | {"examples", "counterexamples", "releases", "unless", "services"}
+_REQUIRED = {
+    *("id", "title", "about", "evidence", "match", "meaning", "causes", "check", "do", "examples"),
+}
+_KEYS = _REQUIRED | {"counterexamples", "releases", "unless", "services"}
 
 
 class BadKnowledge(ValueError):
