@@ -28,6 +28,11 @@ class CheckInForm(forms.ModelForm):  # type: ignore[type-arg]
             "zone": forms.TextInput(attrs={"list": "zones", "autocomplete": "off"}),
         }
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        servers: Any = self.fields["server"]
+        servers.empty_label = "on no server in particular"
+
     def clean_period(self) -> timedelta | None:
         given: timedelta = self.cleaned_data["period"]
         return given or None

@@ -101,6 +101,9 @@ class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
                 initial=self._limit(self.instance.thresholds.get(severity.value)),
             )
         self.initial["recovery"] = self._limit(self.instance.recovery)
+        for name, empty in (("group", "all cloud groups"), ("server", "all servers")):
+            places: Any = self.fields[name]
+            places.empty_label = empty
 
     def _limit(self, value: float | None) -> float | str | None:
         """A limit of time as a span."""

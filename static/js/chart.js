@@ -104,8 +104,11 @@ function mean(values) {
 }
 
 function named(series) {
-  const tags = Object.values(series.tags || {}).filter(Boolean).join(" ");
-  return [series.label || series.name, tags].filter(Boolean).join(", ");
+  return [series.label || series.name, tagged(series)].filter(Boolean).join(", ");
+}
+
+function tagged(series) {
+  return Object.values(series.tags || {}).filter(Boolean).join(" ");
 }
 
 class Chart {
@@ -454,8 +457,24 @@ class Chart {
     if (!this.figure) return;
     const time = this.data[0][at];
     const values = this.data.slice(1).map((series) => series[at]);
-    const value = this.bars ? values.reduce((sum, number) => sum + (number || 0), 0) : values[0];
+    const value = this.bars ? values.reduce((sum, number) => sum + (number || 0), 0) : values[this.series.indexOf(this.told())];
     this.write(value, clock(time, 1));
+  }
+
+  /* The series whose figure is shown: of several of one kind, as disks are, the one that ends highest. */
+  told() {
+    if (!this.ofOneKind()) return this.series[0];
+    const last = (series) => series.values.findLast((value) => value !== null) ?? -Infinity;
+    return this.series.reduce((highest, series) => (last(series) > last(highest) ? series : highest));
+  }
+
+  /* What tells a series from the others: the tags alone where all are of one field. */
+  called(series) {
+    return (this.ofOneKind() && tagged(series)) || named(series);
+  }
+
+  ofOneKind() {
+    return this.series.length > 1 && this.series.every((series) => series.name === this.series[0].name);
   }
 
   rest() {
@@ -465,7 +484,7 @@ class Chart {
       return;
     }
     const how = this.options.rest || (this.bars ? "sum" : "average");
-    const all = this.bars ? (this.data ? this.totals() : []) : this.series[0]?.values || [];
+    const all = this.bars ? (this.data ? this.totals() : []) : this.told()?.values || [];
     const known = all.filter((value) => value !== null && value !== undefined);
     const most = known.length ? Math.max(...known) : null;
     if (how === "sum") this.write(known.reduce((sum, value) => sum + value, 0), "");
@@ -504,7 +523,7 @@ class Chart {
       const known = series.values.filter((value) => value !== null);
       return this.bars
         ? `${words(known.reduce((sum, value) => sum + value, 0), "count")} ${named(series)}`
-        : `${named(series)}: average ${words(mean(known), this.unit)}, highest ${words(Math.max(...known), this.unit)}`;
+        : `${this.called(series)}: average ${words(mean(known), this.unit)}, highest ${words(Math.max(...known), this.unit)}`;
     });
     this.element.setAttribute("aria-label", `${this.options.label || "Chart"}. ${parts.join(". ")}.`);
   }
@@ -519,7 +538,7 @@ class Chart {
     this.series.forEach((series, index) => {
       const entry = document.createElement("span");
       entry.className = `k${index + 1}`;
-      entry.append(document.createElement("i"), named(series));
+      entry.append(document.createElement("i"), this.called(series));
       key.append(entry);
     });
     if (this.more) key.append(`and ${this.more} more`);
@@ -582,7 +601,7 @@ function table(details) {
   const columns = ids.flatMap((id) => {
     const chart = charts.get(document.getElementById(id));
     return (chart?.series || []).map((series) => ({
-      head: [chart.options.label, chart.series.length > 1 ? named(series) : ""].filter(Boolean).join(", "),
+      head: [chart.options.label, chart.series.length > 1 ? chart.called(series) : ""].filter(Boolean).join(", "),
       unit: chart.unit,
       values: new Map(series.times.map((time, at) => [time, series.values[at]])),
     }));

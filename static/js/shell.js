@@ -115,7 +115,8 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "j" || event.key === "k") step(event.key === "j" ? 1 : -1);
   if (event.key === "a") {
     const row = document.activeElement?.closest(".inc");
-    (row?.querySelector("[hx-post$='/acknowledge/']") ?? document.querySelector("[data-key-acknowledge]"))?.click();
+    const button = row?.querySelector("[hx-post$='/acknowledge/']") ?? document.querySelector("[data-key-acknowledge]");
+    if (button?.checkVisibility()) button.click(); // who may not acknowledge is not shown it
   }
   if (event.key === "b") {
     event.preventDefault();
@@ -139,6 +140,13 @@ function step(by) {
 
 function typing(element) {
   return element instanceof Element && element.closest("input, textarea, select, [contenteditable]") !== null;
+}
+
+/* -- tabs that don't fit: the one that is open is in view -- */
+
+for (const tab of document.querySelectorAll(".tabs [aria-current]")) {
+  const tabs = tab.parentElement;
+  tabs.scrollLeft = tab.offsetLeft - tabs.offsetLeft - (tabs.clientWidth - tab.offsetWidth) / 2;
 }
 
 /* -- the bell: what was shown when it closes, or the page is left, has been read -- */
