@@ -259,6 +259,12 @@ def test_a_page_that_cannot_be_shown_says_so_and_leads_to_no_circle(alice, clien
         assert b"cannot be continued" in answer.content
 
 
+def test_a_log_search_without_a_find_tells_whether_something_was_asked_for(alice, client):
+    client.force_login(alice)
+    assert b"No log line in this time" in client.get("/o/acme/logs/").content
+    assert b"No line matches" in client.get("/o/acme/logs/?q=burning").content
+
+
 def test_a_refused_form_never_leads_to_another_host(acme, alice, client):
     client.force_login(alice)
     mine = alice.membership_set.get(tenant=acme).pk

@@ -15,6 +15,7 @@ import pytest
 from django.conf import settings
 from playwright.sync_api import Page, Route, expect, sync_playwright
 
+from accounts.models import Role
 from tests.site.cloud import FULL, RABBIT, SILENT
 from tests.site.scenes import SCENES, draw
 from tests.site.test_look_scenes import _shell_of_the_scene  # noqa: F401  a fixture
@@ -321,6 +322,19 @@ def test_a_takes_the_row_that_has_the_focus_and_the_focus_stays_on_it(site: Site
     assert site.times("/acknowledge/") == 1
 
 
+def test_a_key_does_no_more_than_the_buttons_that_somebody_is_shown(site: Site) -> None:
+    for scene in ("incidents", "incident"):
+        site.answers["/scene"] = draw(scene, Role.VIEWER)
+        site.page.goto(f"{ORIGIN}/scene")
+        expect(site.page.locator("[data-live-chip]")).to_have_text("Live")
+        site.page.keyboard.press("j")
+        site.page.keyboard.press("a")
+        site.page.keyboard.press("?")  # is heard after what came before
+        expect(site.page.locator("#keys")).to_be_visible()
+        expect(site.page.locator("#keys")).not_to_contain_text("Acknowledge", use_inner_text=True)
+    assert site.times("POST") == 0
+
+
 def test_the_add_server_dialog_opens_waits_and_closes(site: Site) -> None:
     site.open("dashboard")
     site.answers["servers/add/?fragment=waiting"] = draw("waiting-expired")
@@ -409,6 +423,22 @@ def test_a_chart_says_its_average_and_the_value_under_the_cursor(site: Site) -> 
     plot.blur()
     expect(figure).to_have_text("13 %, peak 24")
     expect(plot).to_have_attribute("aria-label", "CPU. percent: average 13 %, highest 24 %.")
+
+
+def test_of_several_disks_the_fullest_is_told_and_each_is_called_by_its_own_name(
+    site: Site,
+) -> None:
+    def disks(route: Route) -> None:
+        drawn = _chart("/chart/disk", {})
+        (one,) = drawn["series"]
+        full = {**one, "tags": {"mount": "/srv"}, "values": [90] * 24}
+        drawn["series"] = [{**one, "tags": {"mount": "/"}}, full]
+        route.fulfill(json=drawn)
+
+    site.answers["/chart/disk"] = disks
+    site.open("server")
+    expect(site.page.locator("#fig-disk")).to_have_text("90 %, peak 90")
+    expect(site.page.locator("#disk + .chart-key > span")).to_have_text(["/", "/srv"])
 
 
 def test_a_click_on_a_bar_opens_those_log_lines(site: Site) -> None:
