@@ -358,6 +358,18 @@ SCENES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "500": ("500.html", "landing", {}),
     "503": ("503.html", "landing", {}),
     "400": ("400.html", "landing", {}),
+    "unsubscribe": (
+        "alerts/unsubscribe.html",
+        "unsubscribe",
+        {
+            "organization": "Andes Cloud",
+            "addresses": [
+                "ops@andes.example",
+                "whoever-is-on-call-at-night-in-gru-prod@operations.andes.example",
+            ],
+            "left": "",
+        },
+    ),
     "problem": (
         "components/problem.html",
         "alerts:list",
@@ -366,7 +378,7 @@ SCENES: dict[str, tuple[str, str, dict[str, Any]]] = {
 }
 
 
-PUBLIC = ("landing", "home", "invitation")
+PUBLIC = ("landing", "home", "invitation", "unsubscribe")
 
 
 def draw(scene: str, role: Role = Role.OWNER) -> str:
