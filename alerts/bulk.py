@@ -8,6 +8,8 @@ as most are in an evaluation, go along once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import repeat
+from operator import itemgetter, ne
 from typing import Any
 
 import msgspec
@@ -30,23 +32,25 @@ def take_ids(model: type[models.Model], count: int) -> list[int]:
 
 def insert(
     model: type[models.Model], rows: Sequence[Mapping[str, Any]], otherwise: str = ""
-) -> list[int]:
-    """Insert rows, which are values by column name, all with the same columns; their ids.
+) -> int | None:
+    """Insert rows, which are values by column name, all with the same columns; the least id.
 
-    `otherwise` is an ON CONFLICT clause; a row that it keeps out is not among the ids.
+    `otherwise` is an ON CONFLICT clause; where it keeps all of them out there is no id.
     """
     if not rows:
-        return []
+        return None
     columns = _columns(model, rows[0])
     names = ", ".join(f'"{name}"' for name in columns)
     given, parameters = _given(columns, rows)
     with connection.cursor() as cursor:
         cursor.execute(
-            f'INSERT INTO "{model._meta.db_table}" ({names}) SELECT {names}'  # noqa: S608  names of our own models
-            f' FROM {given} {otherwise} RETURNING "{model._meta.pk.column}"',
+            f'WITH made AS (INSERT INTO "{model._meta.db_table}" ({names}) SELECT {names}'  # noqa: S608  names of our own models
+            f' FROM {given} {otherwise} RETURNING "{model._meta.pk.column}" AS id)'
+            " SELECT min(id) FROM made",
             parameters,
         )
-        return [row[0] for row in cursor.fetchall()]
+        first: int | None = cursor.fetchone()[0]
+    return first
 
 
 def update(
@@ -73,7 +77,9 @@ def update(
 def _given(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> tuple[str, list[str]]:
     """The rows as a table in SQL called `given`, and its parameters."""
     first = rows[0]
-    differ = [name for name in columns if any(row[name] != first[name] for row in rows)]
+    differ = [
+        name for name in columns if any(map(ne, map(itemgetter(name), rows), repeat(first[name])))
+    ]
     alike = [name for name in columns if name not in differ]
     if not differ or not alike:
         return f"json_to_recordset(%s) AS given({_record(columns, columns)})", [encode(rows)]

@@ -104,7 +104,10 @@ def run() -> None:
             pairs = zip(*(rates[one.name][1:] for one in found), strict=True)
             ratio = statistics.median(a / b for a, b in pairs)
             print(f"alerts    ratio                         {ratio:8.1f} x")
-    opened, ended = _of_one_evaluation()
+    opened, ended = map(
+        statistics.median,
+        zip(*[_of_one_evaluation() for _ in range(ROUNDS + 1)][1:], strict=True),
+    )
     print(f"alerts    of one evaluation             {opened:8.0f} alerts per CPU-second")
     print(f"alerts    that end at once              {ended:8.0f} alerts per CPU-second")
 
@@ -204,7 +207,10 @@ def _wait(port: int, path: str, program: subprocess.Popen[bytes], log: Path) -> 
 
 
 def _of_one_evaluation() -> tuple[float, float]:
-    """Alerts per second of CPU where one evaluation finds all of them, and where all end."""
+    """Alerts per second of CPU where one evaluation finds all of them, and where all end.
+
+    It stores no more than the rule looks at, so that PostgreSQL does not still tidy up after that.
+    """
     tenant, now = measuring.tenant("breaches"), timezone.now()
     with in_schema(tenant.schema_name):
         Rule.objects.all().delete()
@@ -221,7 +227,7 @@ def _of_one_evaluation() -> tuple[float, float]:
         ]
         servers = [row.pk for row in Server.objects.bulk_create(rows, batch_size=2000)]
         values = [[rules.LIMIT + 5] * rules.RULES] * BREACHES
-        rules.store(tenant, servers, values, now)
+        rules.store(tenant, servers, values, now, 2 * rules.WINDOW)
         opened = _spent(lambda: evaluation.evaluate(timezone.now()))
         alerts = list(Alert.objects.filter(resolved_at=None))
         assert len(alerts) == BREACHES

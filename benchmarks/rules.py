@@ -105,8 +105,14 @@ def _ours(values: list[list[float]]) -> tuple[float, float, int]:
     return costs[0], statistics.median(costs[1:]), breaches
 
 
-def store(tenant: Tenant, servers: list[int], values: list[list[float]], now: datetime) -> None:
-    """An hour of wide rows, as reports would have left them."""
+def store(
+    tenant: Tenant,
+    servers: list[int],
+    values: list[list[float]],
+    now: datetime,
+    history: timedelta = HISTORY,
+) -> None:
+    """Wide rows of so long a time, as reports would have left them."""
     columns = tuple(
         sorted(Column(f"bench{number}", "value", (("kind", "b"),)) for number in range(RULES))
     )
@@ -116,13 +122,13 @@ def store(tenant: Tenant, servers: list[int], values: list[list[float]], now: da
     step = int(STEP.total_seconds() * 1000)
     dice = random.Random(5)
     with isolation.only(tenant.pk) as cursor:
-        days = {(now - HISTORY).date(), now.date()}
+        days = {(now - history).date(), now.date()}
         partitions.make(cursor, partitions.POINTS, days)
         cursor.execute(
             "INSERT INTO public.metrics_set VALUES (%s, %s, %s, %s)",
             [tenant.pk, set_id, [c.measurement for c in columns], sets.encode(columns)],
         )
-        for ts in range(last - int(HISTORY.total_seconds() * 1000), last + 1, step):
+        for ts in range(last - int(history.total_seconds() * 1000), last + 1, step):
             cursor.execute(
                 "INSERT INTO public.metrics_points"
                 " SELECT %s, s, %s, %s + s %% 1000 - 1000,"

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from celery import current_app
@@ -39,8 +38,7 @@ log = structlog.get_logger(__name__)
 AGAIN = timedelta(seconds=10)
 
 
-@dataclass(frozen=True)
-class Told:
+class Told(NamedTuple):
     """A transition of an incident that people are to be told of, not before a time.
 
     `to` names the channels; without it the routes do.
@@ -56,6 +54,8 @@ class Told:
 _BEGINS = ("opened", "reopened", "raised", "unmuted")
 #: Those that go to whoever knows of the incident; routes are asked where nobody does.
 _GOES_ON = ("flapping", "calm", "returned")
+_NEWS = _BEGINS + _GOES_ON
+_WAITED_FOR = (*_BEGINS, "returned")
 #: Those after which the waiting for somebody begins once more.
 _BEGINS_ANEW = ("reopened", "unmuted", "returned")
 
@@ -93,15 +93,16 @@ def queue_all(told: Sequence[Told], at: datetime) -> None:
     for one in told:
         pk = one.incident.pk
         if pk in silent and not one.transition.startswith("resolved"):
-            if one.transition.startswith(_BEGINS + _GOES_ON):
+            if one.transition.startswith(_NEWS):
                 untold.append(pk)
             continue
         if _is_shelved(one, at):
             continue
-        if one.transition.startswith(_BEGINS + _GOES_ON) and one.incident.untold:
+        is_news = one.transition.startswith(_NEWS)
+        if is_news and one.incident.untold:
             heard.append(pk)
         routed = one.to
-        if routed is None and one.transition.startswith(_BEGINS + _GOES_ON):
+        if routed is None and is_news:
             routed = _routed(one, seen.get(pk, ()), ways, channels, at, later)
             if one.transition.startswith(_GOES_ON) and pk in known:
                 routed = frozenset(known[pk])
@@ -131,13 +132,17 @@ def queue_all(told: Sequence[Told], at: datetime) -> None:
     schema = current_schema()
     anew = {one.incident.pk for one in told if one.transition.startswith(_BEGINS_ANEW)}
     _wait_for_somebody(later, anew - set(untold))
-    ids = bulk.insert(Notification, rows, "ON CONFLICT DO NOTHING")
-    if not ids:
+    first = bulk.insert(Notification, rows, _ONCE)
+    if first is None:
         return
     due_at = min(row["due_at"] for row in rows)
     wake(schema, due_at)  # should the message below be lost
     if due_at <= at:
-        transaction.on_commit(partial(_ask, schema, min(ids)))
+        transaction.on_commit(partial(_ask, schema, first))
+
+
+#: Each channel is told of a transition once.
+_ONCE = "ON CONFLICT (incident_id, channel_id, transition) DO NOTHING"
 
 
 def _is_new(told: Told) -> bool:
@@ -209,7 +214,7 @@ def _routed(
         if not decision.fits:
             continue
         found |= decision.channels()
-        if route is None or not one.transition.startswith(_BEGINS + _BEGINS_ANEW):
+        if route is None or not one.transition.startswith(_WAITED_FOR):
             continue
         taken = len([step for step in decision.steps if not step.after])
         steps = [step.after for step in decision.steps][taken:]
@@ -332,7 +337,7 @@ def ask_workers(schema: str, channels: Iterable[int], eta: datetime | None = Non
 
 
 def has_due(now: datetime) -> bool:
-    return bool(due_channels(now))
+    return _due(now).exists()
 
 
 def due_channels(now: datetime) -> list[int]:

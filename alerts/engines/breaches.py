@@ -25,7 +25,14 @@ from django.db.models.functions import Coalesce
 
 from alerts import bulk
 from alerts.engines import traces
-from alerts.engines.judging import Decision, Judged, State, judge_next, past_the_mildest
+from alerts.engines.judging import (
+    NOTHING,
+    Decision,
+    Judged,
+    State,
+    judge_next,
+    past_the_mildest,
+)
 from alerts.engines.left_out import NOT_OF_A_RULE, LeftOut
 from alerts.engines.sheets import Reading, Sheet
 from alerts.lifecycle import incidents
@@ -71,6 +78,7 @@ class _Open(NamedTuple):
     severity: str
     breached_at: datetime
     held: int
+    since: datetime | None
 
 
 class _Waiting(NamedTuple):
@@ -112,21 +120,19 @@ class _Standing:
 
     def state(self, name: str) -> State:
         alert, waiting = self.open.get(name), self.waiting.get(name)
-        return State(
-            waiting.since if waiting else None,
-            waiting.recovering if waiting else None,
-            alert.severity if alert else "",
-        )
+        if waiting is not None:
+            return State(waiting.since, waiting.recovering, alert.severity if alert else "")
+        return State(alert.since, None, alert.severity) if alert is not None else NOTHING
 
 
 _OPEN = (
     "pk", "fingerprint", "rule_id", "server_id", "service", "severity", "breached_at", "count",
+    "held_since",
 )  # fmt: skip
 _WAITING = ("pk", "fingerprint", "rule_id", "server_id", "since", "recovering", "missing_since")
 
 
-@dataclass(frozen=True)
-class _Case:
+class _Case(NamedTuple):
     """One series of one rule that is looked at, and what was decided of it."""
 
     rule: Rule
@@ -211,9 +217,14 @@ def catch_up(sheets: Sequence[Sheet], at: datetime, left_out: LeftOut) -> None:
             for case in _judge(sheet, standing, set, at)[0]:
                 if not standing.state(case.name).severity:
                     _note(changes, case, standing)
-    bulk.insert(Pending, changes.begun, "ON CONFLICT DO NOTHING")
+    late = [_wait(case) for case in changes.opens if case.name not in standing.waiting]
+    bulk.insert(Pending, changes.begun + late, _ONCE)
     if changes.ended:
         Pending.objects.filter(pk__among=changes.ended).delete()
+
+
+#: A series waits once.
+_ONCE = "ON CONFLICT (fingerprint) DO NOTHING"
 
 
 def _worth_a_look(sheet: Sheet, standing: set[int] | None) -> list[int]:
@@ -230,15 +241,10 @@ def _note(changes: _Changes, case: _Case, standing: _Standing) -> None:
     alert, waiting = standing.open.get(case.name), standing.waiting.get(case.name)
     decision, state, breach = case.judged.decision, case.judged.state, case.judged.breach
     if waiting is None and state.since is not None:
-        changes.begun.append(
-            {
-                "rule_id": case.rule.pk,
-                "server_id": case.reading.server,
-                "fingerprint": case.name,
-                "since": state.since,
-                "recovering": state.recovering,
-            }
-        )
+        if decision is not Decision.OPENS and not (
+            alert is not None and alert.since == state.since and state.recovering is None
+        ):  # else the alert tells it
+            changes.begun.append(_wait(case))
     elif waiting is not None and state.since is None:
         changes.ended.append(waiting.pk)
     elif waiting is not None and waiting.recovering != state.recovering:
@@ -256,6 +262,17 @@ def _note(changes: _Changes, case: _Case, standing: _Standing) -> None:
             changes.turns[alert.pk] = case
     elif alert is not None and decision is Decision.RECOVERS:
         changes.recovers[alert.pk] = case
+
+
+def _wait(case: _Case) -> dict[str, Any]:
+    state = case.judged.state
+    return {
+        "rule_id": case.rule.pk,
+        "server_id": case.reading.server,
+        "fingerprint": case.name,
+        "since": state.since,
+        "recovering": state.recovering,
+    }
 
 
 def _write(changes: _Changes, at: datetime, left_out: LeftOut) -> None:
@@ -276,7 +293,6 @@ def _write(changes: _Changes, at: datetime, left_out: LeftOut) -> None:
         Judgement,
         [
             {
-                "rule_id": case.rule.pk,
                 "version": case.rule.version,
                 "fingerprint": case.name,
                 "at": at,
@@ -288,7 +304,7 @@ def _write(changes: _Changes, at: datetime, left_out: LeftOut) -> None:
             if case.rule.pk not in left_out.rules
         ],
     )
-    bulk.insert(Pending, changes.begun, "ON CONFLICT DO NOTHING")
+    bulk.insert(Pending, changes.begun, _ONCE)
     if changes.ended:
         Pending.objects.filter(pk__among=changes.ended).delete()
     if changes.found_again:

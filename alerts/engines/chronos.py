@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -110,14 +111,21 @@ def measured(rule: Rule, answer: Windows, chosen: Mask) -> Sheet:
     values = answer.values[places]
     unit = queries.unit_of(rule.measurement, rule.field, ask_of(rule).agg)
 
+    @functools.cache
+    def named(series: int) -> tuple[str, str, Mapping[str, str]]:
+        """Service, subject and tags: of all servers alike."""
+        tags = dict(answer.tags[series])
+        subject = subject_of(rule.measurement, rule.field, tags)
+        return tags.get("service", "system"), subject, MappingProxyType(tags)
+
     def reading(number: int) -> Reading:
         place = places[number]
-        tags = dict(answer.tags[answer.series[place]])
+        service, subject, tags = named(int(answer.series[place]))
         return Reading(
             server=int(answer.servers[place]),
             value=float(values[number]),
-            service=tags.get("service", "system"),
-            subject=subject_of(rule.measurement, rule.field, tags),
+            service=service,
+            subject=subject,
             unit=unit,
             tags=tags,
             taken_at=_time(answer.lasts[place]),

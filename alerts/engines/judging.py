@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,8 +41,7 @@ class Terms:
     recovery_hold: timedelta = timedelta()
 
 
-@dataclass(frozen=True)
-class State:
+class State(NamedTuple):
     """What is known of a series from the slots before.
 
     `since` when it began to hold, `recovering` since when it no longer does though its alert is
@@ -57,8 +56,7 @@ class State:
 NOTHING = State()
 
 
-@dataclass(frozen=True)
-class Judged:
+class Judged(NamedTuple):
     state: State
     decision: Decision
     breach: Breach | None = None

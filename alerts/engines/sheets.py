@@ -6,8 +6,10 @@ Only of a number that matters a `Reading` is made: of what is past a limit or wa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +18,10 @@ from alerts.engines.judging import Terms, past_the_mildest
 from alerts.models import Rule
 from alerts.values.thresholds import Limits
 
+NO_TAGS: Mapping[str, str] = MappingProxyType({})
 
-@dataclass(frozen=True)
-class Reading:
+
+class Reading(NamedTuple):
     """One number that a rule looks at, and whose it is.
 
     `explained` says what it means while the rule holds, `recovered` what when it no longer does,
@@ -35,7 +38,7 @@ class Reading:
     explained: str = ""
     recovered: str = ""
     title: str = ""
-    tags: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = NO_TAGS
     taken_at: datetime | None = None
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
+from functools import cached_property
 
 from alerts.lifecycle import topology
 
@@ -133,9 +134,12 @@ def gather(
     return _Correlation(signals, accusations, fleet).groups()
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False)
 class _Hypothesis:
-    """A possible cause, with what speaks for it."""
+    """A possible cause, with what speaks for it.
+
+    What is derived from that is asked once it is complete, by thousands of signals: it is kept.
+    """
 
     key: str
     kind: str
@@ -150,7 +154,7 @@ class _Hypothesis:
     #: Some of its providers are well: it may be the cause of those only who accuse it.
     is_partial: bool = False
 
-    @property
+    @cached_property
     def since(self) -> datetime | None:
         times = [signal.at for signal in self.own]
         if self.accused_at is not None and not times:
@@ -161,10 +165,15 @@ class _Hypothesis:
     def is_likely(self) -> bool:
         return bool(self.own) or self.weight >= CERTAIN
 
-    @property
-    def voices(self) -> int:
-        """How many servers accuse it."""
-        return len({server for server, _ in self.accusers})
+    @cached_property
+    def voices(self) -> frozenset[int]:
+        """The servers that accuse it."""
+        return frozenset(server for server, _ in self.accusers)
+
+    @cached_property
+    def accusing(self) -> frozenset[str]:
+        """The components that accuse it."""
+        return frozenset(component for _, component in self.accusers)
 
     @property
     def order(self) -> tuple[bool, float, int]:
@@ -202,8 +211,14 @@ class _Correlation:
             host.servers = frozenset({signal.on or 0})
         for signal in self.signals:
             self._maybe_gone(signal)
-        for group in {self.fleet.group(signal.on) for signal in silent}:
-            self._maybe_cut_off(group, [s for s in silent if self.fleet.group(s.on) == group])
+        by_group: dict[int, list[Signal]] = defaultdict(list)
+        for signal in silent:
+            by_group[self.fleet.group(signal.on)].append(signal)
+        members: dict[int, set[int]] = defaultdict(set)
+        for pk, place in self.fleet.places.items():
+            members[place.group].add(pk)
+        for group, gone in by_group.items():
+            self._maybe_cut_off(group, gone, members[group])
         for signal in self.signals:
             if signal.kind is Kind.DISK and signal.is_critical and signal.on is not None:
                 disk = self._one(f"disk:{signal.on}", "disk", place=signal.on)
@@ -221,9 +236,8 @@ class _Correlation:
         host.servers = frozenset({signal.on or 0})
         host.accused_at = min(host.accused_at or signal.at, signal.at)
 
-    def _maybe_cut_off(self, group: int, silent: list[Signal]) -> None:
+    def _maybe_cut_off(self, group: int, silent: list[Signal], members: set[int]) -> None:
         """Most of a group's servers gone within a short time: it is not the servers."""
-        members = {pk for pk, place in self.fleet.places.items() if place.group == group}
         alerted = {signal.on for signal in silent}
         quiet = {pk for pk in members if pk in alerted or self.fleet.places[pk].is_quiet}
         if len(quiet) < CUT_OFF or len(quiet) * 2 < len(members):
@@ -321,13 +335,13 @@ class _Correlation:
                 return 0.0
         elif one.place not in (None, self.fleet.group(signal.on)):
             return 0.0
-        says_so = any(server in (signal.on, signal.server) for server, _ in one.accusers)
+        says_so = signal.on in one.voices or signal.server in one.voices
         if signal.component:
             if one.what not in topology.needs(signal.component):
                 return 0.0
         elif signal.kind is not Kind.LOG or not says_so:
             return 0.0
-        if not says_so and (one.is_partial or (not one.own and one.voices < COMMON)):
+        if not says_so and (one.is_partial or (not one.own and len(one.voices) < COMMON)):
             return 0.0
         if not self._in_time(one, signal, EARLY, None if says_so else LATE):
             return 0.0
@@ -388,26 +402,38 @@ class _Correlation:
             better = (self._best(signal, but=one) for signal in one.own)
             found = [above for above in better if above and self._may_be_above(above, one)]
         else:
-            found = [
-                above
-                for above in self.hypotheses.values()
-                if above is not one and self._lacks(one, above)
-            ]
+            found = [above for above in self._around(one) if self._lacks(one, above)]
         return max(found, key=lambda above: above.order, default=None)
+
+    def _homes(self, one: _Hypothesis) -> frozenset[int]:
+        """Where a component runs: all of it, or what serves its group."""
+        homes = self.fleet.runs.get(one.what, frozenset())
+        if one.place is not None and not topology.BY_NAME[one.what].is_local:
+            homes = frozenset(pk for pk in homes if self.fleet.group(pk) == one.place)
+        return homes
+
+    def _around(self, one: _Hypothesis) -> Iterable[_Hypothesis]:
+        """The hypotheses that could explain why what is only accused fails."""
+        for home in self._homes(one):  # all must be gone, so any of them will do
+            yield from self.of_server.get(home, ())
+            whole = self.hypotheses.get(f"group:{self.fleet.group(home)}")
+            if whole is not None:
+                yield whole
+            break
+        for name in topology.needs(one.what) if one.what else ():
+            yield from self.of_component.get(name, ())
 
     @staticmethod
     def _may_be_above(above: _Hypothesis, one: _Hypothesis) -> bool:
         """Who is down for itself is explained by what is accused only where it says so itself."""
         if above.own or one.kind != "component":
             return True
-        return any(component == one.what for _, component in above.accusers)
+        return one.what in above.accusing
 
     def _lacks(self, one: _Hypothesis, above: _Hypothesis) -> bool:
         """Whether what is only accused fails because of the other."""
         if above.kind in ("host", "group", "disk"):
-            homes = self.fleet.runs.get(one.what, frozenset())
-            if one.place is not None and not topology.BY_NAME[one.what].is_local:
-                homes = frozenset(pk for pk in homes if self.fleet.group(pk) == one.place)
+            homes = self._homes(one)
             if not homes or not homes <= above.servers:
                 return False
             first, since = one.accused_at, above.since

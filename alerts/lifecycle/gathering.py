@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import structlog
 from django.db.models import Q
@@ -43,8 +44,7 @@ _OF_COMPONENTS = {
 _STATES = {"up", "down", "ports_silent"}
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """An alert as it is stored, or as it is about to be."""
 
     key: int
@@ -387,7 +387,7 @@ def _hold(
 
 
 def severity_of(rows: Iterable[Row]) -> Severity:
-    return max((Severity(row.severity) for row in rows), key=lambda one: one.rank)
+    return max(map(Severity, {row.severity for row in rows}), key=lambda one: one.rank)
 
 
 def brief(sayings: Iterable[Saying], cause: Cause | None) -> list[tuple[Saying, set[int], int]]:

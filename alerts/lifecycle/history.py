@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from django.db.models import Count
 
@@ -15,8 +15,7 @@ from alerts.dispatching import dispatch
 from alerts.models import Event, Incident
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """One line, and the transition that people are told of by it; empty: nobody is."""
 
     incident: Incident

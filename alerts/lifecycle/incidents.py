@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from django.db import transaction
 from django.db.models import Exists, F, Min, OuterRef, Q, QuerySet
@@ -14,7 +14,7 @@ from alerts import bulk
 from alerts.dispatching import dispatch
 from alerts.lifecycle import gathering, history, joining
 from alerts.lifecycle.history import Line
-from alerts.models import Alert, Event, Incident, Rule, Severity
+from alerts.models import Alert, Event, Incident, Pending, Rule, Severity
 from alerts.push import live
 from alerts.values.wording import span
 from clouds import servers, suppression
@@ -41,8 +41,7 @@ class AlreadyResolved(Problem):
     status, code, title = 409, "already-resolved", "Incident is resolved already"
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """A breach that has held long enough, with all that an alert of it must say.
 
     `rule` is None where another tool judged; `origin` then names it. What is on no server of ours
@@ -65,8 +64,7 @@ class Found:
     resource: str = ""
 
 
-@dataclass(frozen=True)
-class Recovered:
+class Recovered(NamedTuple):
     """An alert that is over; `text` says why. A value of None leaves the one last judged."""
 
     alert: Alert
@@ -74,8 +72,7 @@ class Recovered:
     text: str
 
 
-@dataclass(frozen=True)
-class Turned:
+class Turned(NamedTuple):
     """An open alert that is worse or less bad now; `text` says why."""
 
     alert: Alert
@@ -83,8 +80,7 @@ class Turned:
     text: str = ""
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of one that was found: a new alert, or a count on the open one."""
 
     alert: int
@@ -229,6 +225,7 @@ def _open(founds: Sequence[Found], at: datetime) -> dict[str, Outcome]:
                 "limit": found.limit,
                 "unit": bulk.fit(found.unit, 20),
                 "count": 1,
+                "held_since": found.held_since if found.rule else None,
                 "opened_at": at,
                 "breached_at": at,
                 "resolved_by_hand": False,
@@ -290,12 +287,14 @@ def _reopen(again: Sequence[tuple[Alert, Found]], at: datetime) -> None:
                 "severity": str(found.severity),
                 "value": found.reading,
                 "breached_at": at,
+                "held_since": found.held_since if found.rule else None,
                 "suppressed": _suppressed(found, muted),
             }
             for alert, found in again
         ],
         "resolved_at = NULL, resolved_by_hand = FALSE, severity = given.severity,"
         " value = given.value, breached_at = given.breached_at, count = row.count + 1,"
+        " held_since = given.held_since,"
         " suppressed = given.suppressed",
     )
     by_incident: dict[int, list[tuple[Alert, Found]]] = {}
@@ -498,6 +497,7 @@ def _recover(recovered: Sequence[Recovered], at: datetime, by: User | None, by_h
     said = {one.alert.pk: one.text for one in recovered}
     texts = {incident: said[alert] for alert, incident, _ in sorted(ended)}
     if by_hand:
+        _keep_since_when([alert for alert, _, _ in ended])
         Incident.objects.filter(pk__among=texts).update(flapping_until=None, calm_after=None)
     flapping = list(Incident.objects.filter(pk__among=texts, flapping_until__isnull=False))
     for row in flapping:
@@ -530,6 +530,20 @@ def _recover(recovered: Sequence[Recovered], at: datetime, by: User | None, by_h
     _settle_health(_servers(server for _, _, server in ended))
     live.announce_on_commit("alert")
     live.announce_on_commit("incident")
+
+
+def _keep_since_when(alerts: Sequence[int]) -> None:
+    """What people resolve may hold all the same: then it opens again, as old as it is."""
+    known = Alert.objects.filter(pk__among=alerts, held_since__isnull=False)
+    Pending.objects.bulk_create(
+        [
+            Pending(rule_id=rule, server_id=server, fingerprint=name, since=since)
+            for rule, server, name, since in known.filter(
+                rule__isnull=False, server__isnull=False
+            ).values_list("rule_id", "server_id", "fingerprint", "held_since")
+        ],
+        ignore_conflicts=True,
+    )
 
 
 @transaction.atomic

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from alerts import bulk
 from alerts.dispatching import dispatch
@@ -21,8 +21,7 @@ from alerts.push import live
 NAMED = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Home:
+class Home(NamedTuple):
     """The incident that a new alert goes to, and what it is there."""
 
     incident: Incident
@@ -116,7 +115,7 @@ def _found(pk: int, cluster: Cluster, picture: Picture, at: datetime) -> tuple[I
     """A new incident, not yet stored, and the line by which it begins."""
     first = _first(cluster)
     incident = _blank()
-    incident.pk, incident.opened_at = pk, at
+    incident.id, incident.opened_at = pk, at
     incident.title = bulk.fit(gathering.title(cluster, picture.hosts) or first.called, 300)
     incident.severity = gathering.severity_of(cluster.rows)
     if cluster.cause is not None:
@@ -130,18 +129,21 @@ def _found(pk: int, cluster: Cluster, picture: Picture, at: datetime) -> tuple[I
 
 def _blank() -> Incident:
     """An incident of which nothing is known; an evaluation may find thousands, so it is quick."""
-    names, defaults = _fields()
-    return Incident.from_db(None, names, [one() for one in defaults])
+    incident = Incident.from_db(None, *_fields())
+    incident.evidence = {}
+    return incident
 
 
 @functools.cache
-def _fields() -> tuple[list[str], list[Callable[[], Any]]]:
+def _fields() -> tuple[list[str], list[Any]]:
     fields = Incident._meta.concrete_fields
-    return [field.attname for field in fields], [field.get_default for field in fields]
+    return [field.attname for field in fields], [field.get_default() for field in fields]
 
 
 def _first(cluster: Cluster) -> Row:
     """The alert by which an incident is called: its cause's, else the first."""
+    if len(cluster.rows) == 1:
+        return cluster.rows[0]
     return min(cluster.rows, key=lambda row: (row.key not in cluster.signals, row.at, row.key))
 
 

@@ -105,7 +105,6 @@ class Notification(models.Model):
                 condition=Q(state="waiting"),
                 name="notification_waits",
             ),
-            models.Index(fields=["channel", "-sent_at"], name="notification_sent"),
         ]
 
     def __str__(self) -> str:

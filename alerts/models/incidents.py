@@ -38,6 +38,7 @@ class Incident(models.Model):
         "self",
         null=True,
         blank=True,
+        db_index=False,
         on_delete=models.SET_NULL,
         help_text="The incident that its alerts turned out to belong to.",
     )
@@ -62,6 +63,15 @@ class Incident(models.Model):
             models.Index(fields=["-opened_at"], name="incident_newest"),
             models.Index(fields=["-resolved_at"], name="incident_closed"),
             models.Index(fields=["opened_at"], condition=Q(resolved_at=None), name="incident_open"),
+            *(  # every evaluation asks for these few among all that are kept
+                models.Index(fields=[name], condition=few, name=f"incident_{called}")
+                for name, few, called in (
+                    ("merged_into", Q(merged_into__isnull=False), "merged"),
+                    ("flapping_until", Q(flapping_until__isnull=False), "flapping"),
+                    ("shelved_until", Q(shelved_until__isnull=False), "shelved"),
+                    ("id", Q(untold=True), "untold"),
+                )
+            ),
         ]
         constraints = [
             models.CheckConstraint(
@@ -117,6 +127,9 @@ class Alert(models.Model):
     limit = models.FloatField(null=True)
     unit = models.CharField(max_length=20, blank=True)
     count = models.PositiveIntegerField(default=1)
+    held_since = models.DateTimeField(
+        null=True, help_text="When its rule began to hold; empty: its Pending tells, or a tool."
+    )
     opened_at = models.DateTimeField()
     breached_at = models.DateTimeField(help_text="When it was last seen to hold.")
     resolved_at = models.DateTimeField(null=True, blank=True)

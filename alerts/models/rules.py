@@ -337,8 +337,7 @@ class Judgement(models.Model):
     fewer, so that one alert has some dozens.
     """
 
-    rule = models.ForeignKey(Rule, null=True, on_delete=models.SET_NULL, db_index=False)
-    version = models.PositiveIntegerField()
+    version = models.PositiveIntegerField(help_text="Of the rule.")
     fingerprint = models.CharField(max_length=64)
     at = models.DateTimeField()
     value = models.FloatField(null=True)
@@ -369,7 +368,11 @@ class Remembered(models.Model):
 
 
 class Pending(models.Model):
-    """A series on which a rule holds, since when. It outlives an alert resolved by hand."""
+    """A series on which a rule holds and no alert is open yet, or whose alert is about to end.
+
+    Alerts that open at once have none: they tell themselves since when they hold. When one of those
+    is resolved by hand while it holds, that is kept here.
+    """
 
     rule = models.ForeignKey(Rule, on_delete=models.CASCADE, db_index=False)
     server = models.ForeignKey(Server, on_delete=models.CASCADE, db_index=False)

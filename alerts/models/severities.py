@@ -15,7 +15,7 @@ class Severity(models.TextChoices):
 
     @property
     def rank(self) -> int:
-        return _RANKS[self.value]
+        return _RANKS[self._value_]
 
 
 _RANKS = {severity.value: rank for rank, severity in enumerate(Severity)}

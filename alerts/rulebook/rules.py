@@ -37,6 +37,7 @@ def save_rule(access: Access, rule: Rule, at: datetime) -> Rule:
     rule.save()
     keep_version(rule, at, access.user.pk if access.user else None)
     Pending.objects.filter(rule=rule).delete()
+    Alert.objects.filter(rule=rule, resolved_at=None).update(held_since=None)
     if old and {**old, "version": 0} != {
         **Rule.objects.values("version", *_LOOKS_AT).get(pk=rule.pk),
         "version": 0,

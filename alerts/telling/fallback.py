@@ -72,7 +72,7 @@ def _copy(rows: Sequence[Notification], other: NotificationChannel, at: datetime
         ],
         "ON CONFLICT DO NOTHING",
     )
-    if made:
+    if made is not None:
         schema = current_schema()
         wake(schema, at)
         transaction.on_commit(partial(dispatch.hand_over, schema))

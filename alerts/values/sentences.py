@@ -8,10 +8,12 @@ measurement and field, so every rule of one's own has words as well.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from string import Formatter
+from typing import NamedTuple, Protocol
 
 from alerts.values.wording import number, span
 
@@ -186,8 +188,7 @@ class RuleLike(Protocol):
     window: timedelta
 
 
-@dataclass(frozen=True)
-class Measured:
+class Measured(NamedTuple):
     """What a metric rule looks at, and how."""
 
     measurement: str
@@ -216,8 +217,7 @@ class Measured:
         return bool(self.sentence.title)
 
 
-@dataclass(frozen=True)
-class Seen:
+class Seen(NamedTuple):
     """One value of it: of what, where, and since when it holds."""
 
     host: str
@@ -231,7 +231,7 @@ class Seen:
 
 def holds(measured: Measured, seen: Seen, limit: float, at: datetime) -> str:
     """What is wrong, in one sentence without its stop."""
-    return measured.sentence.holds.format_map(_words(measured, seen, limit, at))
+    return _filled(measured.sentence.holds, _Said(measured, seen, limit, at))
 
 
 def title(measured: Measured, service: str) -> str:
@@ -241,29 +241,46 @@ def title(measured: Measured, service: str) -> str:
 
 def over(measured: Measured, seen: Seen, at: datetime) -> str:
     """That it is over, with its stop."""
-    return measured.sentence.over.format_map(_words(measured, seen, None, at)) + "."
+    return _filled(measured.sentence.over, _Said(measured, seen, None, at)) + "."
 
 
-def _words(measured: Measured, seen: Seen, limit: float | None, at: datetime) -> dict[str, str]:
-    project = seen.tags.get("project", "")
-    said = "" if limit is None else number(limit, seen.unit)
-    below = measured.comparison in ("<", "<=")
-    return {
-        "host": seen.host,
-        "service": seen.service,
-        "subject": seen.subject,
-        "what": _what(measured, seen),
-        "value": number(seen.value, seen.unit),
-        "limit": f"at least {said}" if below else said,
-        "over": _over(measured),
-        "window": span(measured.window),
-        "since": f" since {clock(seen.since, at)}" if seen.since else "",
-        "project": f" ({project})" if project else "",
-    }
+class _Said(NamedTuple):
+    """What a template is filled with; no limit where it is over."""
+
+    measured: Measured
+    seen: Seen
+    limit: float | None
+    at: datetime
 
 
-def _what(measured: Measured, seen: Seen) -> str:
-    return what(measured.measurement, measured.field, seen.tags)
+def _filled(template: str, said: _Said) -> str:
+    return template.format_map({name: _WORDS[name](said) for name in _names(template)})
+
+
+@functools.cache
+def _names(template: str) -> tuple[str, ...]:
+    """The fields that a template has; a storm says the same sentence thousands of times."""
+    return tuple(name for _, name, _, _ in Formatter().parse(template) if name)
+
+
+def _what(said: _Said) -> str:
+    return what(said.measured.measurement, said.measured.field, said.seen.tags)
+
+
+def _limit(said: _Said) -> str:
+    if said.limit is None:
+        return ""
+    limit = number(said.limit, said.seen.unit)
+    return f"at least {limit}" if said.measured.comparison in ("<", "<=") else limit
+
+
+def _since(said: _Said) -> str:
+    return f" since {clock(said.seen.since, said.at)}" if said.seen.since else ""
+
+
+def _project(said: _Said) -> str:
+    project = said.seen.tags.get("project", "")
+    return f" ({project})" if project else ""
 
 
 def what(measurement: str, field: str, tags: Mapping[str, str]) -> str:
@@ -309,14 +326,28 @@ def _forecast_name(rule: ForecastLike, tags: Mapping[str, str]) -> str:
     return what(rule.measurement, rule.field, tags)
 
 
-def _over(measured: Measured) -> str:
-    how = _OVER.get(measured.aggregation)
-    return f", {how} {span(measured.window)}" if how else ""
+def _over(said: _Said) -> str:
+    how = _OVER.get(said.measured.aggregation)
+    return f", {how} {span(said.measured.window)}" if how else ""
+
+
+_WORDS: Mapping[str, Callable[[_Said], str]] = {
+    "host": lambda said: said.seen.host,
+    "service": lambda said: said.seen.service,
+    "subject": lambda said: said.seen.subject,
+    "what": _what,
+    "value": lambda said: number(said.seen.value, said.seen.unit),
+    "limit": _limit,
+    "over": _over,
+    "window": lambda said: span(said.measured.window),
+    "since": _since,
+    "project": _project,
+}
 
 
 def clock(since: datetime, at: datetime) -> str:
     """`14:03 UTC`, with the day where that was not today."""
     moment = since.astimezone(UTC)
     if moment.date() == at.astimezone(UTC).date():
-        return f"{moment:%H:%M} UTC"
+        return f"{moment.hour:02}:{moment.minute:02} UTC"
     return f"{moment.day} {moment:%b %H:%M} UTC"

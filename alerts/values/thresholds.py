@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 #: How bad, from the least to the worst; the same words as `alerts.models.Severity`.
 SEVERITIES: Final = ("info", "warning", "error", "critical")
@@ -27,8 +27,7 @@ class Limits:
     recovery: float | None = None
 
 
-@dataclass(frozen=True)
-class Breach:
+class Breach(NamedTuple):
     """The worst severity whose limit holds, and that limit."""
 
     severity: str

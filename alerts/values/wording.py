@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from datetime import timedelta
@@ -31,6 +32,7 @@ def number(value: float, unit: str = "") -> str:
     return f"{value:.2f}".rstrip("0").rstrip(".")
 
 
+@functools.lru_cache(maxsize=1024)
 def span(length: timedelta) -> str:
     """`20 s`, `5 min`, `1 h 30 min`, `2 d`."""
     seconds = int(length.total_seconds())
