@@ -254,20 +254,28 @@ def withdraw(incident: Incident) -> int:
 
     What is under way may have arrived: it is tried again under its key, and tells of the other.
     """
-    waiting = Notification.objects.filter(
-        incident=incident, state=Notification.State.WAITING, attempts=0
+    return _drop(
+        Notification.objects.filter(incident=incident, state=Notification.State.WAITING, attempts=0)
     )
-    return waiting.delete()[0]
 
 
 def withdraw_held(incidents: Iterable[int], at: datetime) -> None:
     """Drop what was held back of incidents that are over: who was not told needs no more."""
-    Notification.objects.filter(
-        incident__among=list(incidents),
-        state=Notification.State.WAITING,
-        attempts=0,
-        due_at__gt=at,
-    ).delete()
+    _drop(
+        Notification.objects.filter(
+            incident__among=list(incidents),
+            state=Notification.State.WAITING,
+            attempts=0,
+            due_at__gt=at,
+        )
+    )
+
+
+def _drop(rows: QuerySet[Notification]) -> int:
+    """Delete these, but for those that a worker is just taking: they may arrive; how many."""
+    held = rows.select_for_update(skip_locked=True).order_by("pk")
+    keys = list(held.values_list("pk", flat=True))
+    return Notification.objects.filter(pk__among=keys).delete()[0] if keys else 0
 
 
 def hasten(incidents: Iterable[int], at: datetime) -> None:

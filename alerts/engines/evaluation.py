@@ -21,6 +21,7 @@ from alerts.dispatching import dispatch, escalations
 from alerts.engines import aeolus, breaches, chronos, early, fleet, rhythm
 from alerts.engines.fleet import Fleet, Mask
 from alerts.engines.left_out import LeftOut
+from alerts.engines.sheets import Sheet
 from alerts.jobs import checkins
 from alerts.lifecycle import external, incidents, muting, unjudged
 from alerts.models import Rule
@@ -72,6 +73,7 @@ def evaluate(at: datetime) -> None:
         left_out = LeftOut()
         of_metrics = chronos.sheets(tenant, due, watched, left_out)
         of_events, learned = aeolus.sheets(tenant, due, watched, left_out)
+        late = _missed(tenant, due, watched, at, left_out)
         incidents.one_at_a_time()  # all that reads much is behind us, all that writes before us
         suppression.expire(at)
         chronos.note_silence(watched)
@@ -79,7 +81,8 @@ def evaluate(at: datetime) -> None:
         breaches.resolve_orphans(at)
         if rhythm.turned(timedelta(days=1), tenant.evaluated_at, at):
             breaches.forget(at)
-        _catch_up(tenant, due, watched, at, left_out)
+        for slot, found in late:
+            breaches.catch_up(found, slot, left_out)
         breaches.settle(of_metrics + of_events, at, watched.listening_since, left_out)
         others = {rule.pk for rule in scopes if rule.enabled and rule not in due}
         unjudged.tell(left_out.rules.values(), others, at)
@@ -108,15 +111,16 @@ def evaluate(at: datetime) -> None:
         _look_then(tenant.schema_name, following + MOMENT)
 
 
-def _catch_up(
+def _missed(
     tenant: Tenant, due: dict[Rule, Mask], watched: Fleet, at: datetime, left_out: LeftOut
-) -> None:
+) -> list[tuple[datetime, list[Sheet]]]:
     """After an outage: what began in it counts from then, what came and went is told to nobody."""
     waiting = {rule: mask for rule, mask in due.items() if rule.hold}
     everyone = np.ones(len(watched.ids), np.bool_)
-    for slot in rhythm.missed(waiting, tenant.evaluated_at, at):
-        found = chronos.at_slot(tenant, waiting, watched, everyone, slot, left_out)
-        breaches.catch_up(found, slot, left_out)
+    return [
+        (slot, chronos.at_slot(tenant, waiting, watched, everyone, slot, left_out))
+        for slot in rhythm.missed(waiting, tenant.evaluated_at, at)
+    ]
 
 
 def _look_then(schema: str, at: datetime) -> None:

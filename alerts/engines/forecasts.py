@@ -89,7 +89,7 @@ def seconds_left(rule: Rule, samples: Floats) -> Floats:
     for start in range(0, len(judged), _CHUNK):
         rows = judged[start : start + _CHUNK]
         rate = _rate(values[rows]) / step.total_seconds()
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):  # what never arrives
             left[rows] = np.where(rate > 0, np.minimum((target - now[rows]) / rate, FAR), FAR)
     return left
 

@@ -534,13 +534,14 @@ def _recover(recovered: Sequence[Recovered], at: datetime, by: User | None, by_h
 
 def _keep_since_when(alerts: Sequence[int]) -> None:
     """What people resolve may hold all the same: then it opens again, as old as it is."""
-    known = Alert.objects.filter(pk__among=alerts, held_since__isnull=False)
+    ours = Alert.objects.filter(pk__among=alerts, rule__isnull=False, server__isnull=False)
     Pending.objects.bulk_create(
         [
             Pending(rule_id=rule, server_id=server, fingerprint=name, since=since)
-            for rule, server, name, since in known.filter(
-                rule__isnull=False, server__isnull=False
-            ).values_list("rule_id", "server_id", "fingerprint", "held_since")
+            for rule, server, name, since in ours.values_list(
+                "rule_id", "server_id", "fingerprint", "held_since"
+            )
+            if since is not None
         ],
         ignore_conflicts=True,
     )

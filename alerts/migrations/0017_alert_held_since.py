@@ -42,11 +42,6 @@ class Migration(migrations.Migration):
                 to="alerts.incident",
             ),
         ),
-        migrations.AlterField(
-            model_name="judgement",
-            name="version",
-            field=models.PositiveIntegerField(help_text="Of the rule."),
-        ),
         migrations.AddIndex(
             model_name="incident",
             index=models.Index(

@@ -331,13 +331,13 @@ class RuleVersion(models.Model):
 
 
 class Judgement(models.Model):
-    """A number that a rule saw on a series, and what was decided: what an alert can be traced by.
+    """A number that a rule's version saw, and what was decided: what an alert can be traced by.
 
     Each decision that changed something is kept, and of a long time in which nothing does fewer and
     fewer, so that one alert has some dozens.
     """
 
-    version = models.PositiveIntegerField(help_text="Of the rule.")
+    version = models.PositiveIntegerField()
     fingerprint = models.CharField(max_length=64)
     at = models.DateTimeField()
     value = models.FloatField(null=True)

@@ -106,8 +106,10 @@ def _take(channel_id: int, lease: uuid.UUID, now: datetime) -> Parcel | None:
     state = _locked(channel)
     if state.busy_until is not None and state.busy_until > now and state.lease != lease:
         return None
-    rows, batch, following = _next(channel, state, now)
-    if not rows:
+    found, batch, following = _next(channel, state, now)
+    while found and not (rows := _still_there(found)):
+        found, batch, following = _next(channel, state, now)
+    if not found:
         state.lease = state.busy_until = None
         if following is not None:
             state.next_at = following
@@ -130,6 +132,15 @@ def _take(channel_id: int, lease: uuid.UUID, now: datetime) -> Parcel | None:
     state.save(update_fields=["lease", "busy_until"])
     wake(current_schema(), now + CLAIM)  # if we die now, it is found again then
     return parcel
+
+
+def _still_there(found: list[Notification]) -> list[Notification]:
+    """Those that nobody withdrew since they were read; from now on nobody does."""
+    held = Notification.objects.select_for_update().filter(
+        pk__in=[row.pk for row in found], state=Notification.State.WAITING
+    )
+    keys = set(held.order_by("pk").values_list("pk", flat=True))
+    return [row for row in found if row.pk in keys]
 
 
 def _locked(channel: NotificationChannel) -> ChannelState:

@@ -239,3 +239,44 @@ def test_settling_many_readings_asks_a_fixed_number_of_questions(
     ]
     with django_assert_max_num_queries(4):
         breaches.settle([sheets.of(rule, readings)], NOON)
+
+
+def test_what_opens_at_once_waits_nowhere_and_its_alert_tells_since_when(server, alice):
+    rule = make_rule(recovery_hold=MINUTE)
+    read(rule, server, 90, NOON)
+    read(rule, server, 90, NOON + 5 * SECOND)
+    assert Alert.objects.get().held_since == NOON
+    assert not Pending.objects.exists()
+    incidents.resolve(Incident.objects.get(), alice, NOON + 10 * SECOND)
+    assert Pending.objects.get().since == NOON
+    read(rule, server, 90, NOON + 15 * SECOND)
+    alert = Alert.objects.get()
+    assert (alert.resolved_at, alert.held_since) == (None, NOON)
+
+
+def test_what_is_about_to_end_and_goes_on_holds_since_it_began(server):
+    rule = make_rule(recovery_hold=MINUTE, thresholds={"warning": 60, "critical": 95})
+    read(rule, server, 90, NOON)
+    read(rule, server, 10, NOON + 10 * SECOND)
+    waiting = Pending.objects.get()
+    assert (waiting.since, waiting.recovering) == (NOON, NOON + 10 * SECOND)
+    read(rule, server, 90, NOON + 50 * SECOND)
+    read(rule, server, 10, NOON + 80 * SECOND)
+    assert Alert.objects.get().resolved_at is None, "it was not over for a minute"
+    assert Pending.objects.get().since == NOON
+    read(rule, server, 10, NOON + 140 * SECOND)
+    assert Alert.objects.get().resolved_at == NOON + 140 * SECOND
+    assert not Pending.objects.exists()
+
+
+def test_an_alert_of_an_earlier_version_still_knows_since_when_it_holds(server, alice):
+    rule = make_rule()
+    read(rule, server, 90, NOON)
+    alert = Alert.objects.get()
+    Alert.objects.update(held_since=None)
+    name = alert.fingerprint
+    Pending.objects.create(rule=rule, server_id=alert.server_id, fingerprint=name, since=NOON)
+    read(rule, server, 90, NOON + 5 * SECOND)
+    incidents.resolve(Incident.objects.get(), alice, NOON + 10 * SECOND)
+    read(rule, server, 90, NOON + 15 * SECOND)
+    assert Alert.objects.get().resolved_at is None, "the same, not another one"

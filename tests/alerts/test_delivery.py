@@ -8,6 +8,8 @@ from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from alerts import notifiers
 from alerts.dispatching import dispatch
@@ -133,6 +135,35 @@ def test_a_worker_that_slept_before_sending_leaves_it_to_others(recorder, monkey
     delivery.deliver_to(NotificationChannel.objects.get().pk, lambda: NOON)
     assert recorder.sent == {}
     assert Notification.objects.get().state == "waiting"
+
+
+def test_what_is_withdrawn_while_a_worker_looks_for_work_is_not_sent(recorder, monkeypatch):
+    one = channel()
+    open_incidents(2, NOON)
+    first = Incident.objects.get(title__startswith="Thing 0")
+    look = delivery._next
+
+    def look_and_lose(*given):
+        monkeypatch.setattr(delivery, "_next", look)
+        found = look(*given)
+        assert [row.incident for row in found[0]] == [first]
+        assert dispatch.withdraw(first) == 1
+        return found
+
+    monkeypatch.setattr(delivery, "_next", look_and_lose)
+    assert delivery.deliver_to(one.pk, lambda: NOON) == 1
+    [message] = recorder.sent["a"]
+    assert "Thing 1" in message.title
+
+
+def test_what_a_worker_is_just_taking_is_not_withdrawn(recorder):
+    channel()
+    open_incidents(1, NOON)
+    with CaptureQueriesContext(connection) as asked:
+        assert dispatch.withdraw(Incident.objects.get()) == 1
+    statements = [one["sql"] for one in asked]
+    first = next(n for n, sql in enumerate(statements) if "DELETE" in sql)
+    assert any("FOR UPDATE SKIP LOCKED" in sql for sql in statements[:first])
 
 
 def test_while_one_sends_nobody_else_sends_to_the_same_channel(recorder):

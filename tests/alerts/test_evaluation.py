@@ -16,6 +16,7 @@ from django.utils import timezone
 from accounts import timers
 from accounts.models import Tenant, Timer
 from alerts.engines import evaluation, fleet
+from alerts.lifecycle import incidents
 from alerts.models import Alert, Incident, Rule
 from alerts.pages import queries
 from alerts.rulebook import defaults
@@ -493,6 +494,22 @@ def test_a_breach_that_began_in_an_outage_counts_from_then(acme, rules):
         send(acme, NOW - minutes * MINUTE, cpu(95))
     evaluation.evaluate(NOW)
     assert Alert.objects.get().opened_at == NOW
+
+
+def test_all_that_an_outage_left_to_read_is_read_before_anybody_has_to_wait(
+    acme, rules, monkeypatch
+):
+    make_rule(hold=5 * MINUTE, window=MINUTE)
+    send(acme, NOW - 20 * MINUTE, cpu(5))
+    evaluation.evaluate(NOW - 20 * MINUTE)
+    send(acme, NOW, cpu(95))
+    done = []
+    windows, turn = metrics.windows, incidents.one_at_a_time
+    monkeypatch.setattr(metrics, "windows", lambda *a: done.append("read") or windows(*a))
+    monkeypatch.setattr(incidents, "one_at_a_time", lambda: done.append("turn") or turn())
+    evaluation.evaluate(NOW)
+    assert done.count("read") > 5
+    assert "read" not in done[done.index("turn") :]
 
 
 def test_what_came_and_went_in_an_outage_is_told_to_nobody(acme, rules):

@@ -86,3 +86,23 @@ def test_a_log_that_takes_too_long_to_look_through_keeps_no_alert_back(acme, mon
     read(make_rule(measurement="rabbitmq", field="up"), make_server("ctl-1"), 90, NOON)
     assert asked
     assert Alert.objects.get().incident.resolved_at is None
+
+
+def test_what_is_only_accused_is_not_compared_with_all_the_others(monkeypatch):
+    many = 300
+    places = {pk: Place(0, timedelta(), timedelta(seconds=10)) for pk in range(many)}
+    fleet = correlation.Fleet(places, {"libvirt": frozenset(places)}, {})
+    signals = [
+        Signal(pk, Kind.SERVICE, pk, pk, "nova-compute", NOON, is_critical=True)
+        for pk in range(many)
+    ]
+    accused = [Accusation(pk, "nova-compute", ("libvirt",), "entry", NOON, 1) for pk in range(many)]
+    asked = []
+    lacks = correlation._Correlation._lacks
+    monkeypatch.setattr(
+        correlation._Correlation, "_lacks", lambda *given: asked.append(1) or lacks(*given)
+    )
+    gathered = correlation.gather(signals, accused, fleet)
+    assert {one.cause.what for one in gathered} == {"libvirt"}
+    assert len(gathered) == many
+    assert len(asked) <= many

@@ -91,10 +91,11 @@ def test_others_are_judged_and_what_is_wrong_is_told_until_it_is_mended(acme, fa
     alert = Alert.objects.get(title="Rule cannot be judged")
     assert (alert.host, alert.origin, alert.severity) == ("rule Memory", "sentinella", "error")
     assert "The rule “Memory” cannot be judged" in alert.incident.event_set.first().text
-    assert not Judgement.objects.filter(rule__name="Memory").exists()
     fails.mended()
     both(NOW + 2 * MINUTE, 95, acme)
     assert open_titles() == {"Busy", "Memory"}
+    judged = Judgement.objects.filter(fingerprint=Alert.objects.get(title="Memory").fingerprint)
+    assert judged.earliest("at").at >= NOW + 2 * MINUTE, "it was not judged before"
 
 
 @pytest.mark.parametrize("what", ["its numbers", "its series", "its words"])

@@ -51,6 +51,11 @@ def test_the_time_left_is_never_negative_whatever_was_measured(samples):
     assert (found == 0) == (samples[-1] >= 100)
 
 
+def test_what_rises_by_almost_nothing_is_far_and_no_error():
+    with np.errstate(all="raise"):
+        assert left([n * 1e-300 for n in range(24)], target=1e100, guard=None) == forecasts.FAR
+
+
 def test_a_full_disk_has_no_time_left_however_long_it_has_been_full():
     assert left([100.0] * 24) == 0
     assert left([100.5, 100.5, 100.5]) == 0, "and without a history"
