@@ -36,6 +36,8 @@ class Item:
     is_resolved: bool
     #: Of one that is over: incidents that turned out to belong to it, and were told here.
     merged: tuple[int, ...] = ()
+    #: Every transition that this digest tells of it, in the order in which they happened.
+    transitions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

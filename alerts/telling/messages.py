@@ -115,11 +115,12 @@ def _said(kind: str, event: Event | None, title: str) -> str:
 def digest_of(rows: Sequence[Notification], key: uuid.UUID, at: datetime) -> Message:
     """Many incidents in one message: how many, the worst first, each as it is now."""
     tenant = Tenant.objects.get(schema_name=current_schema())
-    latest = {
-        incident.pk: (row, incident)
-        for row in sorted(rows, key=lambda row: row.pk)
-        for incident in [row.incident.merged_into or row.incident]
-    }
+    latest: dict[int, tuple[Notification, Incident]] = {}
+    transitions: dict[int, list[str]] = {}
+    for row in sorted(rows, key=lambda row: row.pk):
+        incident = row.incident.merged_into or row.incident
+        latest[incident.pk] = row, incident
+        transitions.setdefault(incident.pk, []).append(row.transition)
     over = [pk for pk, (_, incident) in latest.items() if incident.resolved_at is not None]
     merged = _merged(over, rows[0].channel_id) if over else {}
     items = sorted(
@@ -132,6 +133,7 @@ def digest_of(rows: Sequence[Notification], key: uuid.UUID, at: datetime) -> Mes
                 link=tenant_link(tenant, "alerts:incident", pk),
                 is_resolved=incident.resolved_at is not None,
                 merged=merged.get(pk, ()),
+                transitions=tuple(transitions[pk]),
             )
             for pk, (row, incident) in latest.items()
         ),
