@@ -14,6 +14,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -142,17 +143,22 @@ def _statements(dump: str) -> str:
 
 def _dump_path() -> Path:
     """A file named after the migrations that a tenant's schema consists of, and the server."""
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW server_version_num")
+        version = cursor.fetchone()[0]
+    state = hashlib.sha256(repr((_sources(), version)).encode()).hexdigest()[:16]
+    return Path(settings.STATE_DIR) / "cache" / f"schema-{state}.sql"
+
+
+@cache
+def _sources() -> list[tuple[str, str]]:
+    """The migrations as this process has loaded them: names and texts."""
     loader = MigrationLoader(None)
-    sources = sorted(
+    return sorted(
         (name, Path(inspect.getfile(type(migration))).read_text())
         for (app, name), migration in loader.disk_migrations.items()
         if app in settings.TENANT_APPS
     )
-    with connection.cursor() as cursor:
-        cursor.execute("SHOW server_version_num")
-        version = cursor.fetchone()[0]
-    state = hashlib.sha256(repr((sources, version)).encode()).hexdigest()[:16]
-    return Path(settings.STATE_DIR) / "cache" / f"schema-{state}.sql"
 
 
 def _pg_dump() -> str | None:

@@ -35,7 +35,7 @@ def save_rule(access: Access, rule: Rule, at: datetime) -> Rule:
     rule.changed_at = at
     rule.version = old["version"] + 1 if old else 1
     rule.save()
-    keep_version(rule, at, access.user.pk if access.user else None)
+    version_of(rule, at, access.user.pk if access.user else None).save()
     Pending.objects.filter(rule=rule).delete()
     Alert.objects.filter(rule=rule, resolved_at=None).update(held_since=None)
     if old and {**old, "version": 0} != {
@@ -52,9 +52,9 @@ def save_rule(access: Access, rule: Rule, at: datetime) -> Rule:
     return rule
 
 
-def keep_version(rule: Rule, at: datetime, by: int | None) -> None:
-    """Write down the rule as it is now."""
-    RuleVersion.objects.create(
+def version_of(rule: Rule, at: datetime, by: int | None) -> RuleVersion:
+    """What is kept of the rule as it is now; not saved yet."""
+    return RuleVersion(
         rule=rule, name=rule.name, number=rule.version, at=at, by=by, body=rulefiles.body(rule)
     )
 
