@@ -13,6 +13,7 @@ PYTHON := $(VENV)/bin/python
 JOBS ?= 4
 BROWSERS ?= 3
 ARGS ?=
+# They start hundreds of processes: what one has compiled the others read (PYTHONDONTWRITEBYTECODE unset).
 # What `make test` runs: all that needs nothing but this machine and takes no promises of time.
 EVERYWHERE := not e2e and not rabbitmq and not openstack and not packages and not chaos
 
@@ -35,7 +36,7 @@ run: venv frontend ## Start everything on this machine, and print where to look
 	@exec $(PYTHON) manage.py up $(ARGS)
 
 test: venv-dev frontend ## Run the tests, in parallel, on a PostgreSQL and a Valkey of their own
-	@unset HOST PORT STATE_DIR; exec $(PYTHON) -m sentinel_site.embedded run --fast -- \
+	@unset HOST PORT STATE_DIR PYTHONDONTWRITEBYTECODE; exec $(PYTHON) -m sentinel_site.embedded run --fast -- \
 		$(PYTHON) -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder -m "$(EVERYWHERE)" $(ARGS)
 
 test-chaos: venv-dev frontend ## Kill, rotate and fail for some ten minutes: no line and no sample may be lost
