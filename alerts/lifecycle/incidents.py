@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from alerts import bulk
 from alerts.dispatching import dispatch
 from alerts.lifecycle import gathering, history, joining
 from alerts.lifecycle.history import Line
-from alerts.models import Alert, Event, Incident, Pending, Rule, Severity
+from alerts.models import Alert, Event, Incident, Notification, Pending, Rule, Severity
 from alerts.push import live
 from alerts.values.wording import span
 from clouds import servers, suppression
@@ -31,6 +32,9 @@ REOPEN = timedelta(minutes=15)
 CALM = timedelta(minutes=10)
 #: ... or twice as long as it ever stayed before, but no longer than this.
 LONGEST_CALM = timedelta(minutes=90)
+#: What opened and got worse within RETURNS is told as over when it has been fine for so long: two
+#: messages an hour tell of it by then, and if it comes again there is one for that.
+SURELY_OVER = timedelta(minutes=30)
 
 
 class AlreadyAcknowledged(Problem):
@@ -304,6 +308,7 @@ def _reopen(again: Sequence[tuple[Alert, Found]], at: datetime) -> None:
     reopened = history.times(by_incident, Event.Kind.REOPENED)
     flapped = history.times(by_incident, Event.Kind.FLAPPING)
     raised = _raised_by(by_incident, rows, at)
+    in_turns = _told_as_back([pk for pk in by_incident if rows[pk].flapping_until is not None])
     lines, changed = [], []
     for pk, back in by_incident.items():
         incident, (alert, found) = rows[pk], back[0]
@@ -319,6 +324,15 @@ def _reopen(again: Sequence[tuple[Alert, Found]], at: datetime) -> None:
             lines.append(Line(incident, Event.Kind.REOPENED, text, told))
         elif incident.flapping_until is not None:
             _turn(incident, at)
+            if pk not in in_turns:  # its end was not told yet
+                calm = span(incident.calm_after or CALM)
+                text = (
+                    f"It comes and goes. You are told of its end when it has been fine for {calm}."
+                )
+                told = f"flapping:{flapped[pk] + 1}"
+                lines.append(
+                    Line(incident, Event.Kind.FLAPPING, text, "" if pk in raised else told)
+                )
         elif not was_open:
             pause = _begin_to_flap(incident, alert, at)
             calm = span(incident.calm_after or CALM)
@@ -373,6 +387,17 @@ def _raised_by(
     return found
 
 
+def _told_as_back(incidents: Sequence[int]) -> set[int]:
+    """Those of which people know that they are back since they opened, or were calm or over."""
+    if not incidents:
+        return set()
+    back = (Event.Kind.FLAPPING, Event.Kind.REOPENED)
+    begins = (Event.Kind.OPENED, Event.Kind.CALM, Event.Kind.RESOLVED)
+    lines = Event.objects.filter(incident__among=incidents, kind__in=[*back, *begins])
+    latest = dict(lines.order_by("pk").values_list("incident", "kind"))
+    return {pk for pk, kind in latest.items() if kind in back}
+
+
 def _begin_to_flap(incident: Incident, alert: Alert, at: datetime) -> timedelta:
     """From now on the incident comes and goes; how long it was away."""
     ended = alert.resolved_at or at
@@ -420,7 +445,9 @@ def note_severities(turned: Sequence[Turned], at: datetime) -> None:
     for incident, severity in open_ones.values_list("incident", "severity").distinct():
         severities[incident].append(severity)
     times = history.times(worst_turns, Event.Kind.RAISED)
+    reopened = history.times(worst_turns, Event.Kind.REOPENED)
     lately = _worst_lately(worst_turns, at)
+    before_that = _worst_lately(worst_turns, at, since_opened=False)
     lines, changed = [], []
     for incident in (
         Incident.objects.select_for_update().filter(pk__among=worst_turns).order_by("pk")
@@ -436,6 +463,8 @@ def note_severities(turned: Sequence[Turned], at: datetime) -> None:
             raised = f"raised:{times[incident.pk] + 1}"
             if now.rank <= lately.get(incident.pk, -1):
                 raised = ""  # it goes up and down, and this was told
+            elif now.rank <= before_that.get(incident.pk, -1):  # but not to all that it is back
+                raised = f"reopened:{reopened[incident.pk]}"
             told = raised if is_cause else f"opened:{incident.pk}"
             lines.append(Line(incident, Event.Kind.RAISED, text, told))
         else:
@@ -448,15 +477,17 @@ def note_severities(turned: Sequence[Turned], at: datetime) -> None:
         live.announce_on_commit("incident")
 
 
-def _worst_lately(incidents: Iterable[int], at: datetime) -> dict[int, int]:
-    """How bad (its rank) each of these incidents was within RETURNS, since it last opened."""
+def _worst_lately(
+    incidents: Iterable[int], at: datetime, since_opened: bool = True
+) -> dict[int, int]:
+    """How bad (its rank) each of these incidents was within RETURNS, and since it last opened."""
     begins = (Event.Kind.OPENED, Event.Kind.REOPENED)
     lines = Event.objects.filter(incident__among=incidents, kind__in=[*begins, Event.Kind.RAISED])
     found: dict[int, int] = {}
     for incident, kind, said, then in lines.order_by("pk").values_list(
         "incident", "kind", "severity", "at"
     ):
-        if kind in begins:
+        if kind in begins and since_opened:
             found.pop(incident, None)
         if said and then > at - RETURNS:
             found[incident] = max(found.get(incident, -1), Severity(said).rank)
@@ -510,23 +541,22 @@ def _recover(recovered: Sequence[Recovered], at: datetime, by: User | None, by_h
         .values_list("incident", flat=True)
         .distinct()
     )
+    ending = [pk for pk in texts if pk not in left_open]
+    held_back = [] if by_hand else _hold_back(ending, texts, at)
     over = bulk.update(
         Incident,
-        [{"id": pk, "resolved_at": at} for pk in texts if pk not in left_open],
+        [{"id": pk, "resolved_at": at} for pk in ending],
         "resolved_at = greatest(given.resolved_at, row.opened_at), untold = FALSE",
         where="row.resolved_at IS NULL AND row.flapping_until IS NULL",
     )
     incidents = {one.pk: one for one in Incident.objects.filter(pk__among=[pk for (pk,) in over])}
     times = history.times(incidents, Event.Kind.RESOLVED)
     dispatch.withdraw_held(incidents, at)
-    history.write(
-        [
-            Line(row, Event.Kind.RESOLVED, texts[pk], f"resolved:{times[pk] + 1}")
-            for pk, row in sorted(incidents.items())
-        ],
-        at,
-        by,
-    )
+    ends = [
+        Line(row, Event.Kind.RESOLVED, texts[pk], f"resolved:{times[pk] + 1}")
+        for pk, row in sorted(incidents.items())
+    ]
+    history.write([*held_back, *ends], at, by)
     _settle_health(_servers(server for _, _, server in ended))
     live.announce_on_commit("alert")
     live.announce_on_commit("incident")
@@ -545,6 +575,34 @@ def _keep_since_when(alerts: Sequence[int]) -> None:
         ],
         ignore_conflicts=True,
     )
+
+
+def _hold_back(ending: Sequence[int], texts: Mapping[int, str], at: datetime) -> list[Line]:
+    """Keep open what people were told of twice lately, till it is surely over; lines that say so.
+
+    Who is told of its end at once, and then that it is back, gets four messages within the hour.
+    """
+    lately = Notification.objects.filter(incident__among=ending, created_at__gt=at - RETURNS)
+    got_worse = lately.filter(transition__startswith="raised:").order_by()
+    candidates = list(got_worse.values_list("incident", flat=True).distinct())
+    if not candidates:
+        return []
+    told: Counter[tuple[int, int]] = Counter()
+    rows = lately.filter(incident__in=candidates).order_by("pk")
+    for incident, channel, transition in rows.values_list("incident", "channel", "transition"):
+        if transition.startswith("resolved:"):
+            del told[incident, channel]
+        elif transition.startswith(("opened:", "reopened:", "raised:")):
+            told[incident, channel] += 1
+    twice = {incident for (incident, _), times in told.items() if times > 1}
+    held = list(Incident.objects.filter(pk__in=twice, resolved_at=None, flapping_until=None))
+    lines = []
+    for one in held:
+        one.flapping_until, one.calm_after = at + SURELY_OVER, SURELY_OVER
+        later = f"You are told of its end when it has been fine for {span(SURELY_OVER)}."
+        lines.append(Line(one, Event.Kind.LOWERED, f"{texts[one.pk]} {later}"))
+    Incident.objects.bulk_update(held, ["flapping_until", "calm_after"], batch_size=1000)
+    return lines
 
 
 @transaction.atomic
@@ -639,9 +697,11 @@ def _end_calm(pks: Sequence[int], at: datetime, text: str = "", by: User | None 
         )
     )
     times = history.times([one.pk for one in rows], Event.Kind.RESOLVED)
+    in_turns = _told_as_back([one.pk for one in rows])
     lines = []
     for one in rows:
-        fine = f"It no longer comes and goes: it has been fine for {span(one.calm_after or CALM)}."
+        fine = f"it has been fine for {span(one.calm_after or CALM)}."
+        fine = f"It no longer comes and goes: {fine}" if one.pk in in_turns else f"I{fine[1:]}"
         told = f"resolved:{times[one.pk] + 1}"
         lines.append(Line(one, Event.Kind.RESOLVED, text or fine, told))
         one.flapping_until, one.resolved_at = None, max(at, one.opened_at)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import random
+from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 
@@ -43,6 +46,19 @@ def access(acme, alice):
     return Access(acme, Role.OWNER, alice)
 
 
+@pytest.fixture
+def pager(acme):
+    """A channel that hears of what is critical only."""
+    return NotificationChannel.objects.create(
+        name="Pager", kind="webhook", least_severity="critical"
+    )
+
+
+def told_to(channel):
+    rows = Notification.objects.filter(channel=channel).order_by("pk")
+    return [one.transition.split(":")[0] for one in rows]
+
+
 def told():
     return [
         transition.split(":")[0]
@@ -57,9 +73,17 @@ def oscillate(change, up, down, lasts=HOUR):
         if at >= turn:
             change(bad, at)
             turn, bad = at + (up if bad else down), not bad
-        incidents.settle(at)
-        at += min(MINUTE, turn - at)
+        at = pass_time(at, turn)
     return at
+
+
+def pass_time(at, until):
+    """Let time do its work up to then, each time that it has something to do, and in between."""
+    incidents.settle(at)
+    while (following := min(incidents.next_change(at) or until, at + 10 * MINUTE, until)) < until:
+        at = following
+        incidents.settle(at)
+    return until
 
 
 OSCILLATIONS = [
@@ -107,32 +131,125 @@ def test_what_gets_worse_and_less_bad_in_turns_is_told_as_worse_once(acme):
     assert told() == ["opened", "raised"]
 
 
-def test_what_was_told_before_it_came_back_is_told_anew_when_it_gets_worse(acme):
-    """Whoever has the pager now may hear of the worst only."""
-    rule, server = make_rule(thresholds={"warning": 60, "critical": 95}), make_server()
-    for minute, value in ((0, 99), (1, 10), (20, 70), (21, 99)):
+LADDER = {"warning": 60, "critical": 95}
+FINE, WARNING, CRITICAL = 10, 70, 99
+
+
+def saw(chance, period):
+    """Values over a ladder and how long each stays: up and at once down, in steps, or the reverse.
+
+    Each level is reached in each period, and the value may be anywhere in it at first.
+    """
+    ways = [
+        (FINE, WARNING, CRITICAL),
+        (FINE, WARNING, CRITICAL, WARNING),
+        (FINE, CRITICAL, WARNING),
+    ]
+    way = chance.choice(ways)
+    shares = [chance.uniform(0.02, 1) for _ in way]
+    steps = [
+        (value, max(SECOND, period * share / sum(shares)))
+        for value, share in zip(way, shares, strict=True)
+    ]
+    first = chance.randrange(len(way))
+    return steps[first:] + steps[:first]
+
+
+@pytest.mark.parametrize("minutes", [1, 2, 3, 5, 7, 10, 13, 16, 19, 21, 23, 25, 27, 28, 29, 30])
+def test_what_goes_over_a_whole_ladder_for_an_hour_is_told_three_times(pager, minutes):
+    rule, server = make_rule(thresholds=LADDER), make_server()
+    at, began, steps = NOON, None, saw(random.Random(minutes), minutes * MINUTE)  # noqa: S311
+    for value, stays in itertools.cycle(steps):
+        if began and at >= began + HOUR:
+            break
+        began = began or (at if value != FINE else None)
+        read(rule, server, value, at)
+        at = pass_time(at, at + stays)
+    every, paged_ = told_to(NotificationChannel.objects.exclude(pk=pager.pk).get()), told_to(pager)
+    within = Notification.objects.filter(created_at__lt=began + HOUR)
+    counts = Counter(within.values_list("channel", flat=True))
+    assert max(counts.values()) <= 3, (every, paged_)
+    assert every[0] == "opened"
+    assert paged_, "who hears of the worst only hears of it"
+    read(rule, server, FINE, at)
+    while (following := incidents.next_change(at)) is not None:
+        at = following
+        incidents.settle(at)
+    assert Incident.objects.get().resolved_at is not None
+    for channel in NotificationChannel.objects.all():
+        assert told_to(channel)[-1] == "resolved", "its end is told, to whoever heard of it"
+
+
+def test_what_opened_and_got_worse_is_over_when_it_stays_fine_for_half_an_hour(acme):
+    rule, server = make_rule(thresholds=LADDER), make_server()
+    for minute, value in ((0, WARNING), (2, CRITICAL), (5, FINE)):
         read(rule, server, value, NOON + minute * MINUTE)
-    assert told() == ["opened", "resolved", "reopened", "raised"]
+    assert told() == ["opened", "raised"]
+    line = Incident.objects.get().event_set.last()
+    assert line.text.endswith("You are told of its end when it has been fine for 30 min.")
+    assert not Alert.objects.filter(resolved_at=None).exists()
+    over = NOON + 5 * MINUTE + incidents.SURELY_OVER
+    assert incidents.next_change(NOON + 5 * MINUTE) == over
+    incidents.settle(over)
+    assert told() == ["opened", "raised", "resolved"]
+    incident = Incident.objects.get()
+    assert (incident.resolved_at, incident.flapping_until) == (over, None)
+    assert incident.event_set.last().text == "It has been fine for 30 min."
 
 
-@pytest.fixture
-def pager(acme):
-    """A channel that hears of what is critical only."""
-    return NotificationChannel.objects.create(
-        name="Pager", kind="webhook", least_severity="critical"
-    )
+def test_what_is_back_before_it_was_surely_over_is_told_as_coming_and_going_once(acme):
+    rule, server = make_rule(thresholds=LADDER), make_server()
+    for minute in (0, 10, 20):
+        for later, value in ((0, WARNING), (2, CRITICAL), (5, FINE)):
+            read(rule, server, value, NOON + (minute + later) * MINUTE)
+    assert told() == ["opened", "raised", "flapping"]
 
 
-def paged(pager):
-    rows = Notification.objects.filter(channel=pager).order_by("pk")
-    return [one.transition.split(":")[0] for one in rows]
+def test_what_got_worse_long_ago_is_over_at_once(acme):
+    rule, server = make_rule(thresholds=LADDER), make_server()
+    read(rule, server, WARNING, NOON)
+    read(rule, server, CRITICAL, NOON + MINUTE)
+    read(rule, server, FINE, NOON + MINUTE + HOUR)
+    assert told() == ["opened", "raised", "resolved"]
+
+
+def test_what_only_one_of_two_heard_of_twice_is_held_back_and_what_nobody_did_is_not(pager):
+    """The pager alone: that it got worse was the first that anybody heard."""
+    NotificationChannel.objects.exclude(pk=pager.pk).delete()
+    rule, server = make_rule(thresholds=LADDER), make_server()
+    for minute, value in ((0, WARNING), (2, CRITICAL), (5, FINE)):
+        read(rule, server, value, NOON + minute * MINUTE)
+    assert told_to(pager) == ["raised", "resolved"]
+
+
+def test_what_is_resolved_by_hand_after_it_got_worse_is_over_at_once(acme, access):
+    rule, server = make_rule(thresholds=LADDER), make_server()
+    read(rule, server, WARNING, NOON)
+    read(rule, server, CRITICAL, NOON + MINUTE)
+    care.resolve(access, Incident.objects.get(), NOON + 2 * MINUTE)
+    read(rule, server, CRITICAL, NOON + 3 * MINUTE)
+    read(rule, server, FINE, NOON + 4 * MINUTE)
+    assert told() == ["opened", "raised", "resolved", "reopened", "resolved"]
+
+
+def test_what_was_critical_before_it_came_back_is_told_anew_only_to_whom_it_was_not_bad_enough(
+    pager,
+):
+    rule, server = make_rule(thresholds=LADDER), make_server()
+    for minute, value in ((0, CRITICAL), (1, FINE), (20, WARNING), (21, CRITICAL)):
+        read(rule, server, value, NOON + minute * MINUTE)
+    (other,) = NotificationChannel.objects.exclude(pk=pager.pk)
+    assert told_to(other) == told_to(pager) == ["opened", "resolved", "reopened"]
+    assert [one.severity for one in Notification.objects.order_by("pk")[4:]] == [
+        "warning", "critical",
+    ]  # fmt: skip
 
 
 def test_what_comes_back_critical_is_told_to_whom_it_was_not_bad_enough(pager):
     rule, server = make_rule(thresholds={"warning": 60, "critical": 95}), make_server()
     for minute, value in ((0, 70), (1, 10), (6, 99)):
         read(rule, server, value, NOON + minute * MINUTE)
-    assert paged(pager) == ["raised"]
+    assert told_to(pager) == ["raised"]
     others = Notification.objects.exclude(channel=pager).order_by("pk")
     assert [one.transition for one in others][2:] == ["raised:1"], "one message, not two"
 
@@ -141,7 +258,7 @@ def test_what_already_flaps_and_comes_back_critical_is_told_once_as_worse(pager)
     rule, server = make_rule(thresholds={"warning": 60, "critical": 95}), make_server()
     for minute, value in ((0, 70), (1, 10), (3, 70), (4, 10), (6, 99), (7, 10), (8, 99)):
         read(rule, server, value, NOON + minute * MINUTE)
-    assert paged(pager) == ["raised"]
+    assert told_to(pager) == ["raised"]
 
 
 def test_an_alert_that_comes_back_critical_in_an_open_incident_is_told_as_worse(pager):
@@ -155,7 +272,7 @@ def test_an_alert_that_comes_back_critical_in_an_open_incident_is_told_as_worse(
     Notification.objects.all().delete()
     read(rule, server, 10, NOON + MINUTE)
     read(rule, server, 99, NOON + 6 * MINUTE)
-    assert paged(pager) == ["raised"]
+    assert told_to(pager) == ["raised"]
     incident.refresh_from_db()
     assert incident.severity == "critical"
 
