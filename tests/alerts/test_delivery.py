@@ -358,6 +358,20 @@ def test_a_digest_says_what_is_over_by_now(recorder):
     assert [item.is_resolved for item in digest.items] == [False] * 5 + [True] * 15
 
 
+def test_a_digest_names_each_transition_that_it_tells(recorder):
+    channel()
+    open_incidents(20, NOON)
+    over = Alert.objects.order_by("pk")[:15]
+    incidents.recover_all([incidents.Recovered(one, None, "over") for one in over], NOON + SECOND)
+    delivery.deliver_due(NOON + SECOND)
+    (digest,) = recorder.sent["a"]
+    told = [(item.incident, one) for item in digest.items for one in item.transitions]
+    rows = Notification.objects.values_list("incident", "transition")
+    assert sorted(told) == sorted(rows)
+    assert len(told) == 35
+    assert {item.transitions[-1] for item in digest.items if item.is_resolved} == {"resolved:1"}
+
+
 def test_no_channel_is_told_more_a_minute_than_it_takes(recorder):
     channel(most_a_minute=3)
     open_incidents(5, NOON)
