@@ -28,13 +28,11 @@ from sentinel_site.kit.tenancy import connection, current_schema
 RETURNS = timedelta(hours=1)
 #: ... and comes and goes if it was away no longer than this.
 REOPEN = timedelta(minutes=15)
-#: What came and went is calm when it has stayed as it is for so long, ...
-CALM = timedelta(minutes=10)
+#: What came and went is calm when it has stayed as it is for so long (and what opened and got worse
+#: within RETURNS is over: two messages told of it, and if it is back one more may), ...
+CALM = timedelta(minutes=30)
 #: ... or twice as long as it ever stayed before, but no longer than this.
 LONGEST_CALM = timedelta(minutes=90)
-#: What opened and got worse within RETURNS is told as over when it has been fine for so long: two
-#: messages an hour tell of it by then, and if it comes again there is one for that.
-SURELY_OVER = timedelta(minutes=30)
 
 
 class AlreadyAcknowledged(Problem):
@@ -542,7 +540,9 @@ def _recover(recovered: Sequence[Recovered], at: datetime, by: User | None, by_h
         .distinct()
     )
     ending = [pk for pk in texts if pk not in left_open]
-    held_back = [] if by_hand else _hold_back(ending, texts, at)
+    ours = {one.alert.pk for one in recovered if not one.alert.origin}  # not what a tool ended
+    judged = {incident for alert, incident, _ in ended if alert in ours}
+    held_back = [] if by_hand else _hold_back([pk for pk in ending if pk in judged], texts, at)
     over = bulk.update(
         Incident,
         [{"id": pk, "resolved_at": at} for pk in ending],
@@ -598,8 +598,8 @@ def _hold_back(ending: Sequence[int], texts: Mapping[int, str], at: datetime) ->
     held = list(Incident.objects.filter(pk__in=twice, resolved_at=None, flapping_until=None))
     lines = []
     for one in held:
-        one.flapping_until, one.calm_after = at + SURELY_OVER, SURELY_OVER
-        later = f"You are told of its end when it has been fine for {span(SURELY_OVER)}."
+        one.flapping_until, one.calm_after = at + CALM, CALM
+        later = f"You are told of its end when it has been fine for {span(CALM)}."
         lines.append(Line(one, Event.Kind.LOWERED, f"{texts[one.pk]} {later}"))
     Incident.objects.bulk_update(held, ["flapping_until", "calm_after"], batch_size=1000)
     return lines

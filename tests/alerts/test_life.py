@@ -188,7 +188,7 @@ def test_what_opened_and_got_worse_is_over_when_it_stays_fine_for_half_an_hour(a
     line = Incident.objects.get().event_set.last()
     assert line.text.endswith("You are told of its end when it has been fine for 30 min.")
     assert not Alert.objects.filter(resolved_at=None).exists()
-    over = NOON + 5 * MINUTE + incidents.SURELY_OVER
+    over = NOON + 5 * MINUTE + incidents.CALM
     assert incidents.next_change(NOON + 5 * MINUTE) == over
     incidents.settle(over)
     assert told() == ["opened", "raised", "resolved"]

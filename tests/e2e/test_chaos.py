@@ -19,6 +19,7 @@ import time
 import uuid
 from collections import Counter, defaultdict
 from datetime import datetime
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import urllib3
@@ -133,7 +134,7 @@ def every(organization, path):
     answer = organization.get(path, size=500)
     rows = list(answer["results"])
     while answer["next"]:
-        cursor = answer["next"].split("cursor=")[1].split("&")[0]
+        (cursor,) = parse_qs(urlsplit(answer["next"]).query)["cursor"]
         answer = organization.get(path, size=500, cursor=cursor)
         rows += answer["results"]
     return rows
