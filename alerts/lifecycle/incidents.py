@@ -595,7 +595,8 @@ def _hold_back(ending: Sequence[int], texts: Mapping[int, str], at: datetime) ->
         elif transition.startswith(("opened:", "reopened:", "raised:")):
             told[incident, channel] += 1
     twice = {incident for (incident, _), times in told.items() if times > 1}
-    held = list(Incident.objects.filter(pk__in=twice, resolved_at=None, flapping_until=None))
+    open_ones = Incident.objects.filter(pk__in=twice, resolved_at=None, flapping_until=None)
+    held = list(open_ones.filter(acknowledged_at=None))  # who has it wants to know at once
     lines = []
     for one in held:
         one.flapping_until, one.calm_after = at + CALM, CALM
@@ -700,8 +701,10 @@ def _end_calm(pks: Sequence[int], at: datetime, text: str = "", by: User | None 
     in_turns = _told_as_back([one.pk for one in rows])
     lines = []
     for one in rows:
-        fine = f"it has been fine for {span(one.calm_after or CALM)}."
-        fine = f"It no longer comes and goes: {fine}" if one.pk in in_turns else f"I{fine[1:]}"
+        calm = span(one.calm_after or CALM)
+        fine = f"It has been fine for {calm}."
+        if one.pk in in_turns:
+            fine = f"It no longer comes and goes: it has been fine for {calm}."
         told = f"resolved:{times[one.pk] + 1}"
         lines.append(Line(one, Event.Kind.RESOLVED, text or fine, told))
         one.flapping_until, one.resolved_at = None, max(at, one.opened_at)

@@ -205,6 +205,15 @@ def test_what_is_back_before_it_was_surely_over_is_told_as_coming_and_going_once
     assert told() == ["opened", "raised", "flapping"]
 
 
+def test_whoever_has_what_got_worse_is_told_at_once_that_it_is_over(acme, alice):
+    rule, server = make_rule(thresholds=LADDER), make_server()
+    read(rule, server, WARNING, NOON)
+    read(rule, server, CRITICAL, NOON + MINUTE)
+    incidents.acknowledge(Incident.objects.get(), alice, NOON + 2 * MINUTE)
+    read(rule, server, FINE, NOON + 3 * MINUTE)
+    assert told() == ["opened", "raised", "resolved"]
+
+
 def test_what_got_worse_long_ago_is_over_at_once(acme):
     rule, server = make_rule(thresholds=LADDER), make_server()
     read(rule, server, WARNING, NOON)
