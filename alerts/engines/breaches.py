@@ -486,7 +486,7 @@ def _recovered(case: _Case, alert: Alert, at: datetime) -> incidents.Recovered:
         said = reading.recovered.replace("{host}", alert.host)
     else:
         said = sentences.over(Measured.by(case.rule), _seen(reading, alert.host), at)
-    return incidents.Recovered(alert, reading.value, said)
+    return incidents.Recovered(alert, reading.value, said, is_fine=True)
 
 
 def _explain(

@@ -28,11 +28,12 @@ from sentinel_site.kit.tenancy import connection, current_schema
 RETURNS = timedelta(hours=1)
 #: ... and comes and goes if it was away no longer than this.
 REOPEN = timedelta(minutes=15)
-#: What came and went is calm when it has stayed as it is for so long (and what opened and got worse
-#: within RETURNS is over: two messages told of it, and if it is back one more may), ...
+#: What came and went is calm when it has stayed as it is for so long, ...
 CALM = timedelta(minutes=30)
 #: ... or twice as long as it ever stayed before, but no longer than this.
 LONGEST_CALM = timedelta(minutes=90)
+#: That it is quiet counts once reports were heard for so long.
+HEARD = timedelta(minutes=10)
 
 
 class AlreadyAcknowledged(Problem):
@@ -67,11 +68,15 @@ class Found(NamedTuple):
 
 
 class Recovered(NamedTuple):
-    """An alert that is over; `text` says why. A value of None leaves the one last judged."""
+    """An alert that is over; `text` says why. A value of None leaves the one last judged.
+
+    `is_fine`: its numbers say so, and may say otherwise soon.
+    """
 
     alert: Alert
     value: float | None
     text: str
+    is_fine: bool = False
 
 
 class Turned(NamedTuple):
@@ -323,6 +328,8 @@ def _reopen(again: Sequence[tuple[Alert, Found]], at: datetime) -> None:
         elif incident.flapping_until is not None:
             _turn(incident, at)
             if pk not in in_turns:  # its end was not told yet
+                incident.calm_after = max(incident.calm_after or CALM, CALM)
+                incident.flapping_until = at + incident.calm_after
                 calm = span(incident.calm_after or CALM)
                 text = (
                     f"It comes and goes. You are told of its end when it has been fine for {calm}."
@@ -443,9 +450,7 @@ def note_severities(turned: Sequence[Turned], at: datetime) -> None:
     for incident, severity in open_ones.values_list("incident", "severity").distinct():
         severities[incident].append(severity)
     times = history.times(worst_turns, Event.Kind.RAISED)
-    reopened = history.times(worst_turns, Event.Kind.REOPENED)
     lately = _worst_lately(worst_turns, at)
-    before_that = _worst_lately(worst_turns, at, since_opened=False)
     lines, changed = [], []
     for incident in (
         Incident.objects.select_for_update().filter(pk__among=worst_turns).order_by("pk")
@@ -461,8 +466,6 @@ def note_severities(turned: Sequence[Turned], at: datetime) -> None:
             raised = f"raised:{times[incident.pk] + 1}"
             if now.rank <= lately.get(incident.pk, -1):
                 raised = ""  # it goes up and down, and this was told
-            elif now.rank <= before_that.get(incident.pk, -1):  # but not to all that it is back
-                raised = f"reopened:{reopened[incident.pk]}"
             told = raised if is_cause else f"opened:{incident.pk}"
             lines.append(Line(incident, Event.Kind.RAISED, text, told))
         else:
@@ -475,20 +478,25 @@ def note_severities(turned: Sequence[Turned], at: datetime) -> None:
         live.announce_on_commit("incident")
 
 
-def _worst_lately(
-    incidents: Iterable[int], at: datetime, since_opened: bool = True
-) -> dict[int, int]:
-    """How bad (its rank) each of these incidents was within RETURNS, and since it last opened."""
-    begins = (Event.Kind.OPENED, Event.Kind.REOPENED)
-    lines = Event.objects.filter(incident__among=incidents, kind__in=[*begins, Event.Kind.RAISED])
+#: Transitions that tell how bad an incident is, and those of them after which that counts anew.
+_TELLS = ("opened:", "reopened:", "raised:", "flapping:", "unmuted:", "returned:")
+_ANEW = ("opened:", "reopened:")
+
+
+def _worst_lately(incidents: Iterable[int], at: datetime) -> dict[int, int]:
+    """As how bad (its rank) people were told of each within RETURNS, since it last opened."""
+    rows = Notification.objects.filter(incident__among=incidents, created_at__gt=at - RETURNS)
     found: dict[int, int] = {}
-    for incident, kind, said, then in lines.order_by("pk").values_list(
-        "incident", "kind", "severity", "at"
+    began: dict[int, str] = {}
+    for incident, transition, severity in rows.order_by("pk").values_list(
+        "incident", "transition", "severity"
     ):
-        if kind in begins and since_opened:
+        if not transition.startswith(_TELLS):
+            continue
+        if transition.startswith(_ANEW) and began.get(incident) != transition:
+            began[incident] = transition
             found.pop(incident, None)
-        if said and then > at - RETURNS:
-            found[incident] = max(found.get(incident, -1), Severity(said).rank)
+        found[incident] = max(found.get(incident, -1), Severity(severity).rank)
     return found
 
 
@@ -540,9 +548,9 @@ def _recover(recovered: Sequence[Recovered], at: datetime, by: User | None, by_h
         .distinct()
     )
     ending = [pk for pk in texts if pk not in left_open]
-    ours = {one.alert.pk for one in recovered if not one.alert.origin}  # not what a tool ended
-    judged = {incident for alert, incident, _ in ended if alert in ours}
-    held_back = [] if by_hand else _hold_back([pk for pk in ending if pk in judged], texts, at)
+    fine = {one.alert.pk for one in recovered if one.is_fine}
+    judged = {incident for alert, incident, _ in ended if alert in fine}
+    held_back = _hold_back([pk for pk in ending if pk in judged], texts, at)
     over = bulk.update(
         Incident,
         [{"id": pk, "resolved_at": at} for pk in ending],
@@ -582,7 +590,9 @@ def _hold_back(ending: Sequence[int], texts: Mapping[int, str], at: datetime) ->
 
     Who is told of its end at once, and then that it is back, gets four messages within the hour.
     """
-    lately = Notification.objects.filter(incident__among=ending, created_at__gt=at - RETURNS)
+    lately = Notification.objects.filter(
+        incident__among=ending, created_at__gt=at - RETURNS, due_at__lte=at
+    )
     got_worse = lately.filter(transition__startswith="raised:").order_by()
     candidates = list(got_worse.values_list("incident", flat=True).distinct())
     if not candidates:
@@ -599,8 +609,8 @@ def _hold_back(ending: Sequence[int], texts: Mapping[int, str], at: datetime) ->
     held = list(open_ones.filter(acknowledged_at=None))  # who has it wants to know at once
     lines = []
     for one in held:
-        one.flapping_until, one.calm_after = at + CALM, CALM
-        later = f"You are told of its end when it has been fine for {span(CALM)}."
+        one.flapping_until, one.calm_after = at + REOPEN, REOPEN
+        later = f"You are told of its end when it has been fine for {span(REOPEN)}."
         lines.append(Line(one, Event.Kind.LOWERED, f"{texts[one.pk]} {later}"))
     Incident.objects.bulk_update(held, ["flapping_until", "calm_after"], batch_size=1000)
     return lines
@@ -610,8 +620,11 @@ def _hold_back(ending: Sequence[int], texts: Mapping[int, str], at: datetime) ->
 def acknowledge(incident: Incident, by: User | None, at: datetime) -> None:
     """Record who has it; None is a program's key. A second person is told that it is taken.
 
-    Raises AlreadyAcknowledged, AlreadyResolved.
+    One that is fine, and of which only its end is not told yet, ends with it: whoever has it wants
+    to know. Raises AlreadyAcknowledged, AlreadyResolved.
     """
+    if incident.flapping_until is not None:
+        one_at_a_time()
     free = Incident.objects.filter(pk=incident.pk, acknowledged_at=None, resolved_at=None)
     if not free.update(acknowledged_at=at, taken_by=by.pk if by else None):
         incident.refresh_from_db()
@@ -622,6 +635,9 @@ def acknowledge(incident: Incident, by: User | None, at: datetime) -> None:
     incident.event_set.create(kind=Event.Kind.ACKNOWLEDGED, by=by.pk if by else None, at=at)
     times = incident.event_set.filter(kind=Event.Kind.ACKNOWLEDGED).count()
     dispatch.queue(incident, f"acknowledged:{times}", at)
+    if incident.flapping_until is not None and not _told_as_back([incident.pk]):
+        _end_calm([incident.pk], at, "It is fine.")
+        incident.refresh_from_db()
     live.announce_on_commit("incident", incident.pk)
 
 
@@ -651,26 +667,27 @@ def settle(at: datetime, listening_since: datetime | None = None) -> None:
     """
     one_at_a_time()
     joining.look_again(at)
-    if listening_since is None or at - listening_since >= CALM:
+    if listening_since is None or at - listening_since >= HEARD:
         _note_calm(at)
     _bring_back(at)
 
 
 def next_change(at: datetime, listening_since: datetime | None = None) -> datetime | None:
     """When time alone changes an incident next."""
-    waiting = Incident.objects.filter(Q(flapping_until__gt=at) | Q(shelved_until__gt=at))
+    open_ones = Incident.objects.filter(resolved_at=None)
+    waiting = open_ones.filter(Q(flapping_until__gt=at) | Q(shelved_until__gt=at))
     found = waiting.aggregate(
         calm=Min("flapping_until", filter=Q(flapping_until__gt=at)),
         back=Min("shelved_until", filter=Q(shelved_until__gt=at)),
     )
-    if listening_since is not None and Incident.objects.filter(flapping_until__lte=at).exists():
-        found["heard"] = listening_since + CALM
+    if listening_since is not None and open_ones.filter(flapping_until__lte=at).exists():
+        found["heard"] = max(listening_since + HEARD, at)
     return min((one for one in found.values() if one), default=None)
 
 
 def _note_calm(at: datetime) -> None:
     """What came and went has neither come nor gone for long enough: told as it now is."""
-    calm = Incident.objects.filter(flapping_until__lte=at).order_by("pk")
+    calm = Incident.objects.filter(flapping_until__lte=at, resolved_at=None).order_by("pk")
     still = list(calm.filter(Exists(_open_alerts())))
     over = calm.filter(~Exists(_open_alerts())).values_list("pk", flat=True)
     _end_calm(list(over), at)
@@ -721,7 +738,7 @@ def _end_calm(pks: Sequence[int], at: datetime, text: str = "", by: User | None 
 def _bring_back(at: datetime) -> None:
     """What was shelved until now is told again, if it is still there."""
     due = Incident.objects.filter(shelved_until__lte=at)
-    rows = list(due.filter(resolved_at=None))
+    rows = list(due.filter(Exists(_open_alerts()), resolved_at=None))
     due.update(shelved_until=None)
     times = history.times([one.pk for one in rows], Event.Kind.RETURNED)
     text = "It was shelved until now, and is still there."

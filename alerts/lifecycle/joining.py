@@ -187,7 +187,14 @@ def _merge(one: Incident, into: Incident, at: datetime) -> list[Line]:
     dispatch.withdraw(one)
     into.assigned_to = into.assigned_to or one.assigned_to
     one.merged_into, one.resolved_at = into, max(at, one.opened_at)
-    one.save(update_fields=["merged_into", "resolved_at"])
+    one.flapping_until = one.calm_after = one.shelved_until = None  # time changes it no more
+    one.untold = False
+    one.save(
+        update_fields=[
+            *("merged_into", "resolved_at", "flapping_until", "calm_after", "shelved_until"),
+            "untold",
+        ]
+    )
     Incident.objects.filter(merged_into=one).update(merged_into=into)
     return [Line(one, Event.Kind.MERGED, f"It belongs to incident {into.pk}: {into.title}")]
 

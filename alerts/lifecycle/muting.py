@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 
 from alerts.dispatching import dispatch
 from alerts.lifecycle import history
@@ -21,7 +21,9 @@ def tell_what_was_muted(at: datetime) -> None:
     Whoever knew of one before hears that it is still there; else it is told as opened.
     """
     _lift(at)
-    kept = list(Incident.objects.filter(untold=True, resolved_at=None).order_by("pk"))
+    open_alerts = Alert.objects.filter(incident=OuterRef("pk"), resolved_at=None)
+    there = Incident.objects.filter(Exists(open_alerts), untold=True, resolved_at=None)
+    kept = list(there.order_by("pk"))
     if not kept:
         return
     quiet = dispatch.muted([one.pk for one in kept], at)

@@ -111,7 +111,8 @@ def test_what_is_found_is_reported_with_its_log_its_release_and_its_role(
     )
     proc = str(host.root / "proc")
     monkeypatch.setattr("agent_client.collectors.service.Host", lambda: Host("/", proc))
-    agent = Agent(make_config(server.url, discovery=True))
+    # a busy machine may take its time to look: a minute's interval leaves it
+    agent = Agent(make_config(server.url, discovery=True, interval=60))
     agent.cycle()
     agent.cycle()
     agent.sender.work(None, seconds=10.0)
