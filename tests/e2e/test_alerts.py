@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from datetime import datetime
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.e2e.product import REACT, TICK, Machine, until
@@ -27,6 +28,7 @@ def seconds(timestamp: str) -> float:
     return datetime.fromisoformat(timestamp).timestamp()
 
 
+@pytest.mark.alone
 def test_a_value_above_its_limit_for_20_s_is_one_alert_told_once_and_over_by_itself(
     owner, organization, mailbox, slack, figure
 ):
