@@ -65,7 +65,7 @@ def tidy() -> None:
 @shared_task
 def trim() -> None:
     """Keep no more alerts of other tools than an organization may have."""
-    for_each_tenant(timers.provisioned(), retention.trim)
+    for_each_tenant(timers.provisioned(), partial(retention.trim, timezone.now()))
 
 
 @shared_task

@@ -222,16 +222,24 @@ def search(
 
 @contextmanager
 def _in_time(tenant_id: int, within: str) -> Iterator[Any]:
-    """A cursor that sees this tenant's events, each statement of which may take so long."""
+    """A cursor that sees this tenant's events, each statement of which may take so long.
+
+    Leaves the outer transaction, if there is one, with the limit that it had before.
+    """
     try:
         with isolation.only(tenant_id) as database:
-            database.execute("SELECT set_config('statement_timeout', %s, true)", [within])
+            database.execute("SELECT current_setting('statement_timeout')")
+            before = database.fetchone()[0]
+            database.execute(_LIMIT, [within])
             yield database
-            database.execute("SELECT set_config('statement_timeout', '0', true)")
+            database.execute(_LIMIT, [before])
     except OperationalError as error:
         if isinstance(error.__cause__, psycopg2.errors.QueryCanceled):
             raise TooMuchToSearch("Choose a shorter time, a server or a level.") from error
         raise
+
+
+_LIMIT = "SELECT set_config('statement_timeout', %s, true)"
 
 
 def per_hour(

@@ -6,6 +6,8 @@ installation: in the log, on /readyz, and by mail to the addresses in OPERATOR_E
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 import structlog
@@ -71,6 +73,35 @@ def between(start: datetime, end: datetime) -> list[tuple[datetime, datetime]]:
     """The outages that touch this time, in order."""
     rows = Outage.objects.filter(since__lt=end, until__gt=start).order_by("since")
     return list(rows.values_list("since", "until"))
+
+
+class Lost:
+    """How much of a time was lost to outages, which are asked for once and for any number of times.
+
+    What two of them say of the same moment is lost once.
+    """
+
+    def __init__(self, outages: Iterable[tuple[datetime, datetime]]) -> None:
+        self._begins: list[datetime] = []
+        self._ends: list[datetime] = []
+        for since, until in sorted(outages):
+            if self._ends and since <= self._ends[-1]:
+                self._ends[-1] = max(self._ends[-1], until)
+            else:
+                self._begins.append(since)
+                self._ends.append(until)
+        self._from_here = [timedelta()]  # with each outage, what it and all later ones took
+        for since, until in zip(reversed(self._begins), reversed(self._ends), strict=True):
+            self._from_here.append(self._from_here[-1] + (until - since))
+        self._from_here.reverse()
+
+    def since(self, start: datetime) -> timedelta:
+        """What was lost from this time on."""
+        place = bisect_right(self._ends, start)
+        lost = self._from_here[place]
+        if place < len(self._begins) and self._begins[place] < start:
+            lost -= start - self._begins[place]
+        return lost
 
 
 def last() -> Outage | None:

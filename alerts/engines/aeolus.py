@@ -85,7 +85,6 @@ def sheets(
                 found.append(_sheet(tenant, rule, fleet, mask, learned))
             except events.TooMuchToSearch:  # its alerts stay as they are, and no other rule waits
                 log.warning("a rule asks for too much to be searched", rule=rule.name)
-    learned.drop(left_out.rules)
     return found, learned
 
 

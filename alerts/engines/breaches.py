@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from math import isnan
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -33,7 +33,7 @@ from alerts.engines.judging import (
     judge_next,
     past_the_mildest,
 )
-from alerts.engines.left_out import NOT_OF_A_RULE, LeftOut
+from alerts.engines.left_out import LeftOut
 from alerts.engines.sheets import Reading, Sheet
 from alerts.lifecycle import incidents
 from alerts.models import Alert, Judgement, Pending, Rule, Severity
@@ -50,8 +50,6 @@ _EVER = datetime.min.replace(tzinfo=UTC)
 KEPT = timedelta(days=1)
 #: The measurement in which agents tell of services.
 SERVICES = "service"
-
-_Made = TypeVar("_Made")
 
 
 def fingerprint(rule: Rule, server: int, tags: Mapping[str, str]) -> str:
@@ -133,12 +131,17 @@ _WAITING = ("pk", "fingerprint", "rule_id", "server_id", "since", "recovering", 
 
 
 class _Case(NamedTuple):
-    """One series of one rule that is looked at, and what was decided of it."""
+    """One series of one rule that is looked at, what was decided of it, and what is told of that.
+
+    There are words only where somebody may hear them.
+    """
 
     rule: Rule
     name: str
     reading: Reading
     judged: Judged
+    text: str = ""
+    title: str = ""
 
 
 @dataclass
@@ -167,22 +170,38 @@ def settle(
     A series without a number stays as it is, for no data is not good news; after GONE of listening
     it is taken for removed, unless its whole server is silent, in maintenance or in blackout. A
     service that its agent was told to watch no more is done with at once. Of a rule that cannot be
-    judged all stays as it is. Call it in a transaction.
+    judged, or not be told in words, all stays as it is. Call it in a transaction.
     """
     left_out = left_out or LeftOut()
     standing = _Standing.of({sheet.rule.pk for sheet in sheets})
     given_up = functools.cache(functools.partial(services.given_up, at))
+    cases, seen = _judge_all(sheets, standing, given_up, at, left_out)
     changes = _Changes()
-    seen: set[str] = set()
-    for sheet in sheets:
-        with left_out.around(sheet.rule):
-            cases, present = _judge(sheet, standing, given_up, at)
-            seen |= present
-            for case in cases:
-                _note(changes, case, standing)
-    _write(changes, at, left_out)
+    for case in _in_words(cases, at, left_out):
+        _note(changes, case, standing)
+    _write(changes, at)
     seen |= standing.of_rules(left_out.rules)
     _end_what_is_gone(sheets, standing, seen, given_up, at, listening_since or _EVER)
+
+
+def _judge_all(
+    sheets: Sequence[Sheet],
+    standing: _Standing,
+    given_up: Callable[[], set[tuple[int, str]]],
+    at: datetime,
+    left_out: LeftOut,
+) -> tuple[list[_Case], set[str]]:
+    """The same of all sheets, but those of rules that are left out."""
+    cases: list[_Case] = []
+    seen: set[str] = set()
+    for sheet in sheets:
+        if sheet.rule.pk in left_out.rules:
+            continue
+        with left_out.around(sheet.rule):
+            judged, present = _judge(sheet, standing, given_up, at)
+            cases += judged
+            seen |= present
+    return [case for case in cases if case.rule.pk not in left_out.rules], seen
 
 
 def _judge(
@@ -212,11 +231,9 @@ def catch_up(sheets: Sequence[Sheet], at: datetime, left_out: LeftOut) -> None:
     """Note since when rules hold at a slot that was missed. Nothing opens or ends: it is past."""
     standing = _Standing.of({sheet.rule.pk for sheet in sheets})
     changes = _Changes()
-    for sheet in sheets:
-        with left_out.around(sheet.rule):
-            for case in _judge(sheet, standing, set, at)[0]:
-                if not standing.state(case.name).severity:
-                    _note(changes, case, standing)
+    for case in _judge_all(sheets, standing, set, at, left_out)[0]:
+        if not standing.state(case.name).severity:
+            _note(changes, case, standing)
     late = [_wait(case) for case in changes.opens if case.name not in standing.waiting]
     bulk.insert(Pending, changes.begun + late, _ONCE)
     if changes.ended:
@@ -275,18 +292,46 @@ def _wait(case: _Case) -> dict[str, Any]:
     }
 
 
-def _write(changes: _Changes, at: datetime, left_out: LeftOut) -> None:
+def _in_words(cases: Sequence[_Case], at: datetime, left_out: LeftOut) -> list[_Case]:
+    """The cases with what is told of them; none of a rule of which one cannot be told."""
+    telling = [case for case in cases if case.judged.decision in _TOLD]
+    hosts = _hosts({case.reading.server for case in telling})
+    found = []
+    for case in cases:
+        if case.judged.decision not in _TOLD:
+            found.append(case)
+        elif case.rule.pk not in left_out.rules:
+            with left_out.around(case.rule):
+                found.append(_worded(case, hosts[case.reading.server], at))
+    return [case for case in found if case.rule.pk not in left_out.rules]
+
+
+_TOLD = (Decision.OPENS, Decision.RAISED, Decision.LOWERED, Decision.RECOVERS)
+
+
+def _worded(case: _Case, host: str, at: datetime) -> _Case:
+    rule, reading, breach = case.rule, case.reading, case.judged.breach
+    if breach is None:
+        return case._replace(text=_why_it_is_over(rule, reading, host, at))
+    since = case.judged.state.since
+    assert since is not None  # noqa: S101  narrows the type
+    text = _explain(rule, reading, breach.limit, host, since, at)
+    opens = case.judged.decision is Decision.OPENS
+    return case._replace(text=text, title=_title(rule, reading) if opens else "")
+
+
+def _write(changes: _Changes, at: datetime) -> None:
     """What is opened and ended comes first: it waits for others before it touches a row."""
-    hosts = _hosts({case.reading.server for case in changes.opens})
-    incidents.open_all(_made(changes.opens, lambda case: _found(case, hosts, at), left_out), at)
+    incidents.open_all([_found(case) for case in changes.opens], at)
     alerts = _loaded([*changes.turns, *changes.recovers])  # what opened may have merged theirs
-    of = {case.name: alerts[pk] for pk, case in (changes.turns | changes.recovers).items()}
-    over = _made(
-        changes.recovers.values(), lambda case: _recovered(case, of[case.name], at), left_out
+    incidents.recover_all(
+        [
+            incidents.Recovered(alerts[pk], case.reading.value, case.text, is_fine=True)
+            for pk, case in changes.recovers.items()
+        ],
+        at,
     )
-    incidents.recover_all(over, at)
-    turned = _made(changes.turns.values(), lambda case: _turned(case, of[case.name], at), left_out)
-    incidents.note_severities(turned, at)
+    incidents.note_severities([_turned(case, alerts[pk]) for pk, case in changes.turns.items()], at)
     if changes.held:
         _count(changes.held, at)
     bulk.insert(
@@ -301,7 +346,6 @@ def _write(changes: _Changes, at: datetime, left_out: LeftOut) -> None:
                 "decision": str(case.judged.decision),
             }
             for case in changes.kept
-            if case.rule.pk not in left_out.rules
         ],
     )
     bulk.insert(Pending, changes.begun, _ONCE)
@@ -317,19 +361,6 @@ def _write(changes: _Changes, at: datetime, left_out: LeftOut) -> None:
         )
 
 
-def _made(cases: Iterable[_Case], make: Callable[[_Case], _Made], left_out: LeftOut) -> list[_Made]:
-    """What is made of each case; those of a rule of which it can't be are left out."""
-    found = []
-    for case in cases:
-        try:
-            found.append(make(case))
-        except NOT_OF_A_RULE:
-            raise
-        except Exception as error:
-            left_out.note(case.rule, error)
-    return found
-
-
 def _count(held: list[tuple[int, float, float]], at: datetime) -> None:
     """Once more each, in one statement: it is what most of a bad night consists of."""
     with connection.cursor() as cursor:
@@ -342,7 +373,7 @@ def _count(held: list[tuple[int, float, float]], at: datetime) -> None:
         )
 
 
-def _found(case: _Case, hosts: Mapping[int, str], at: datetime) -> incidents.Found:
+def _found(case: _Case) -> incidents.Found:
     rule, reading, breach = case.rule, case.reading, case.judged.breach
     since = case.judged.state.since
     assert breach is not None and since is not None  # noqa: S101, PT018  narrow the types
@@ -356,17 +387,16 @@ def _found(case: _Case, hosts: Mapping[int, str], at: datetime) -> incidents.Fou
         service=reading.service,
         subject=reading.subject,
         unit=reading.unit,
-        text=_explain(rule, reading, breach.limit, hosts[reading.server], since, at),
+        text=case.text,
         held_since=since,
-        title=_title(rule, reading),
+        title=case.title,
     )
 
 
-def _turned(case: _Case, alert: Alert, at: datetime) -> incidents.Turned:
-    breach, since = case.judged.breach, case.judged.state.since
-    assert breach is not None and since is not None  # noqa: S101, PT018  narrow the types
-    text = _explain(case.rule, case.reading, breach.limit, alert.host, since, at)
-    return incidents.Turned(alert, Severity(breach.severity), text)
+def _turned(case: _Case, alert: Alert) -> incidents.Turned:
+    breach = case.judged.breach
+    assert breach is not None  # noqa: S101  narrows the type
+    return incidents.Turned(alert, Severity(breach.severity), case.text)
 
 
 def _end_what_is_gone(
@@ -480,13 +510,10 @@ def _seen(reading: Reading, host: str, since: datetime | None = None) -> Seen:
     )
 
 
-def _recovered(case: _Case, alert: Alert, at: datetime) -> incidents.Recovered:
-    reading = case.reading
+def _why_it_is_over(rule: Rule, reading: Reading, host: str, at: datetime) -> str:
     if reading.recovered:
-        said = reading.recovered.replace("{host}", alert.host)
-    else:
-        said = sentences.over(Measured.by(case.rule), _seen(reading, alert.host), at)
-    return incidents.Recovered(alert, reading.value, said, is_fine=True)
+        return reading.recovered.replace("{host}", host)
+    return sentences.over(Measured.by(rule), _seen(reading, host), at)
 
 
 def _explain(

@@ -77,13 +77,14 @@ def evaluate(at: datetime) -> None:
         incidents.one_at_a_time()  # all that reads much is behind us, all that writes before us
         suppression.expire(at)
         chronos.note_silence(watched)
-        learned.keep()
         breaches.resolve_orphans(at)
         if rhythm.turned(timedelta(days=1), tenant.evaluated_at, at):
             breaches.forget(at)
         for slot, found in late:
             breaches.catch_up(found, slot, left_out)
         breaches.settle(of_metrics + of_events, at, watched.listening_since, left_out)
+        learned.drop(left_out.rules)
+        learned.keep()
         others = {rule.pk for rule in scopes if rule.enabled and rule not in due}
         unjudged.tell(left_out.rules.values(), others, at)
         external.expire(at, watched.listening_since)

@@ -15,7 +15,7 @@ from metrics.stores.base import StoreUnavailable
 log = structlog.get_logger(__name__)
 
 #: Of these no rule is the cause: the whole evaluation is tried again.
-NOT_OF_A_RULE = (DatabaseError, InterfaceError, StoreUnavailable)
+NOT_OF_A_RULE = (DatabaseError, InterfaceError, StoreUnavailable, MemoryError)
 
 
 @dataclass
@@ -26,15 +26,12 @@ class LeftOut:
 
     @contextmanager
     def around(self, rule: Rule) -> Iterator[None]:
-        """Leave the rule out if what is done in it fails."""
+        """Leave the rule out if what is done in it fails; the log has the first reason."""
         try:
             yield
         except NOT_OF_A_RULE:
             raise
         except Exception as error:
-            self.note(rule, error)
-
-    def note(self, rule: Rule, error: Exception) -> None:
-        """Leave the rule out for this error."""
-        log.error("a rule cannot be judged", rule=rule.name, id=rule.pk, exc_info=error)
-        self.rules[rule.pk] = rule
+            if rule.pk not in self.rules:
+                log.error("a rule cannot be judged", rule=rule.name, id=rule.pk, exc_info=error)
+            self.rules[rule.pk] = rule

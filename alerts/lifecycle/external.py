@@ -11,16 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from django.db import transaction
-from django.db.models import (
-    DateTimeField,
-    DurationField,
-    ExpressionWrapper,
-    F,
-    Min,
-    Value,
-)
-from django.db.models.expressions import Combinable
-from django.db.models.functions import Greatest, Least
+from django.db.models import Min
 
 from accounts.timers import wake
 from alerts import bulk
@@ -134,42 +125,41 @@ def expire(at: datetime, listening_since: datetime | None = None) -> None:
     After an outage of ours there is ANEW for it, or as long as there ever was, if that is less.
     """
     incidents.one_at_a_time()
-    past = Received.objects.filter(expires_at__lte=at).select_related("alert")
-    ends_at = _ends_at(at, listening_since)
-    rows = list(past.annotate(ends_at=ends_at).filter(ends_at__lte=at))
+    over = [pk for pk, ends_at in _ends(at, listening_since).items() if ends_at <= at]
+    if not over:
+        return
+    alerts = Alert.objects.filter(pk__among=over, resolved_at=None)
     incidents.recover_all(
         [
-            Recovered(row.alert, None, f"{row.alert.origin} has not repeated it in time.")
-            for row in rows
-            if row.alert.resolved_at is None
+            Recovered(alert, None, f"{alert.origin} has not repeated it in time.")
+            for alert in alerts
         ],
         at,
     )
-    Received.objects.filter(pk__in=[row.pk for row in rows]).update(expires_at=None)
+    Received.objects.filter(pk__among=over).update(expires_at=None)
 
 
 def next_expiry(at: datetime, listening_since: datetime | None = None) -> datetime | None:
     """When the next one is over unless it is repeated."""
     coming = Received.objects.filter(expires_at__gt=at).aggregate(first=Min("expires_at"))
-    past = Received.objects.filter(expires_at__lte=at)
-    spared = past.aggregate(first=Min(_ends_at(at, listening_since)))
-    return min((one for one in (coming["first"], spared["first"]) if one), default=None)
+    spared = _ends(at, listening_since).values()
+    return min((one for one in (coming["first"], *spared) if one), default=None)
 
 
-def _ends_at(at: datetime, listening_since: datetime | None) -> Combinable:
+def _ends(at: datetime, listening_since: datetime | None) -> dict[int, datetime]:
     """When what was to be repeated before now is over: later by the outages since it was sent."""
-    past = Received.objects.filter(expires_at__lte=at)
-    oldest = past.aggregate(first=Min("repeated_at"))["first"]
-    ends_at: Combinable = F("expires_at")
-    never = Value(timedelta(), output_field=DurationField())
-    for since, until in outages.between(oldest, at) if oldest else ():
-        lost = Value(until) - Greatest(F("repeated_at"), Value(since))
-        ends_at += Greatest(ExpressionWrapper(lost, DurationField()), never)
-    if listening_since is not None:
-        allowed = ExpressionWrapper(F("expires_at") - F("repeated_at"), DurationField())
-        anew = Value(listening_since) + Least(allowed, Value(ANEW, output_field=DurationField()))
-        ends_at = Greatest(ends_at, anew)
-    return ExpressionWrapper(ends_at, DateTimeField())
+    past = Received.objects.filter(expires_at__lte=at).order_by()
+    rows = list(past.values_list("pk", "repeated_at", "expires_at"))
+    if not rows:
+        return {}
+    lost = outages.Lost(outages.between(min(repeated_at for _, repeated_at, _ in rows), at))
+    ends: dict[int, datetime] = {}
+    for pk, repeated_at, expires_at in rows:
+        ends[pk] = expires_at + lost.since(repeated_at)
+        if listening_since is not None:
+            anew = listening_since + min(expires_at - repeated_at, ANEW)
+            ends[pk] = max(ends[pk], anew)
+    return ends
 
 
 def _open_of(wanted: Collection[str]) -> dict[str, Alert]:

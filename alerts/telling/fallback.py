@@ -44,6 +44,22 @@ def stand_in(
     return True
 
 
+def hand_on(channel: NotificationChannel, at: datetime) -> None:
+    """Send elsewhere all that still waits for this channel, which is about to be switched off.
+
+    Call it in a transaction, and `report` after it.
+    """
+    waiting = Notification.objects.filter(channel=channel, state=Notification.State.WAITING)
+    other = other_than(channel)
+    if other is not None:
+        _copy(list(waiting), other, at)
+
+
+def make_state(channel: int) -> None:
+    """Let the channel have a state, before anybody locks the channel itself."""
+    ChannelState.objects.bulk_create([ChannelState(channel_id=channel)], ignore_conflicts=True)
+
+
 def other_than(channel: NotificationChannel) -> NotificationChannel | None:
     """Who stands in: the channel that was chosen, else the next one by name that works."""
     switched_on = NotificationChannel.objects.filter(enabled=True).select_related("fares")

@@ -27,6 +27,7 @@ from sentinel_site.kit.tenancy import in_schema, public_url
 HOLDS = timedelta(days=90)
 _SALT = "alerts.unsubscribe"
 _MARK = 8  # characters that an address is known by
+_FIRST_LINKS = 2  # values of links that were made before they said for whom they are
 
 
 class NotAnAddress(Problem):
@@ -68,9 +69,12 @@ def read(token: str, now: datetime) -> Link | None:
     Raises LinkTooOld.
     """
     try:
-        tenant_id, channel, made_at, marks = signing.loads(token, salt=_SALT)
-    except (signing.BadSignature, ValueError, TypeError):
+        said = signing.loads(token, salt=_SALT)
+    except (signing.BadSignature, ValueError):
         return None
+    if len(said) == _FIRST_LINKS:
+        raise LinkTooOld("It does not say whom its mail went to. Use the link of a newer mail.")
+    tenant_id, channel, made_at, marks = said
     tenant = Tenant.objects.filter(pk=tenant_id).first()
     if tenant is None:
         return None
@@ -98,10 +102,12 @@ def addresses(said: Link) -> list[str]:
 def leave(said: Link, address: str, at: datetime) -> None:
     """Write there no more. Raises NotAnAddress, also of one to which the link's mail did not go.
 
-    A channel without any address is switched off, and others are told that it is.
+    A channel without any address is switched off, and others are told that it is, and what it was
+    still to be told.
     """
     with in_schema(said.tenant.schema_name), transaction.atomic():
         incidents.one_at_a_time()
+        fallback.make_state(said.channel)  # a worker that is making it wants the channel for that
         row = (
             NotificationChannel.objects.select_for_update()
             .filter(pk=said.channel, kind="email", enabled=True)
@@ -114,6 +120,7 @@ def leave(said: Link, address: str, at: datetime) -> None:
         if left:
             row.config = {**row.config, "to": ", ".join(left)}
         else:
+            fallback.hand_on(row, at)
             row.enabled = False
         row.save(update_fields=["config", "enabled"])
         audit(Access(said.tenant, Role.VIEWER), "channel.left", row, address=address)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 from django.db import OperationalError
+from structlog.testing import capture_logs
 
 from accounts.access import Access
 from accounts.models import Role
@@ -13,7 +15,7 @@ from alerts.engines import aeolus, breaches, chronos, evaluation
 from alerts.models import Alert, Judgement, Pending, Remembered, Rule
 from alerts.rulebook import rules as rulebook
 from alerts.values import sentences
-from clouds.models import CloudGroup
+from clouds.models import CloudGroup, Server
 from tests.alerts.builders import MINUTE, SECOND, make_rule
 from tests.alerts.test_evaluation import (  # noqa: F401
     NOW,
@@ -113,6 +115,89 @@ def test_alerts_of_a_rule_that_cannot_be_judged_stay_as_they_are(acme, fails, wh
     assert not Pending.objects.exists()
 
 
+def wordless_on(host, name):
+    """A function of `sentences` that fails where it is to tell of this host."""
+    real = getattr(sentences, name)
+
+    def tell(measured, seen, *given):
+        if seen.host == host:
+            raise OverflowError("date value out of range")
+        return real(measured, seen, *given)
+
+    return tell
+
+
+HOSTS = ("nova-1", "nova-2", "nova-3")
+
+
+@pytest.fixture
+def each(acme):
+    """Send one number of each of three hosts, and judge them."""
+    agents = [uuid4() for _ in HOSTS]
+
+    def each(at, *levels):
+        for agent, host, level in zip(agents, HOSTS, levels, strict=True):
+            send(acme, at, cpu(level), agent=agent, host=host)
+        evaluation.evaluate(at + SECOND)
+
+    return each
+
+
+def how_it_is():
+    return (
+        sorted(Alert.objects.exclude(origin="sentinella").values_list("pk", "count", "severity")),
+        sorted(Pending.objects.values_list("pk", "since", "recovering")),
+        Judgement.objects.count(),
+    )
+
+
+def test_a_rule_without_words_for_one_host_changes_nothing_on_any(each, monkeypatch):
+    """What opens, what waits, what is counted, what got worse and what is over: none of it."""
+    rule = make_rule(thresholds={"warning": 60, "critical": 90})
+    each(NOW, 70, 70, 10)
+    before = how_it_is()
+    assert len(before[0]) == 2
+    for name in ("holds", "over"):
+        monkeypatch.setattr(sentences, name, wordless_on("nova-3", name))
+    each(NOW + MINUTE, 70, 10, 95)
+    assert how_it_is() == before
+    Rule.objects.filter(pk=rule.pk).update(recovery_hold=MINUTE)
+    each(NOW + 2 * MINUTE, 95, 10, 95)
+    assert how_it_is() == before
+    monkeypatch.undo()
+    each(NOW + 3 * MINUTE, 95, 10, 95)
+    assert how_it_is() != before
+
+
+def test_of_a_rule_that_fails_the_log_has_one_line_an_evaluation(each, monkeypatch):
+    make_rule(no_data="alert")
+    for host in HOSTS:
+        monkeypatch.setattr(sentences, "holds", wordless_on(host, "holds"))
+    with capture_logs() as lines:
+        each(NOW, 95, 95, 95)
+    assert [one["rule"] for one in lines if one["event"] == "a rule cannot be judged"] == ["Busy"]
+
+
+@pytest.mark.parametrize("what", ["_missing", "measured"])
+def test_of_two_things_that_a_rule_looks_at_none_is_judged_without_the_other(
+    acme, each, monkeypatch, what
+):
+    make_rule(no_data="alert")
+
+    def broken(*given):
+        raise LookupError
+
+    each(NOW, 10, 10, 10)
+    Server.objects.update(interval=60 * MINUTE)
+    monkeypatch.setattr(chronos, what, broken)
+    send(acme, NOW + 10 * MINUTE, cpu(95), agent=uuid4(), host="nova-4")
+    evaluation.evaluate(NOW + 10 * MINUTE + SECOND)
+    assert open_titles() == {"Rule cannot be judged"}
+    monkeypatch.undo()
+    evaluation.evaluate(NOW + 10 * MINUTE + 2 * SECOND)
+    assert open_titles() == {"Busy", "No data: Busy"}
+
+
 @pytest.mark.parametrize("end", ["deleted", "switched off", "its group deleted"])
 def test_of_a_rule_that_is_gone_nobody_hears_any_longer(acme, alice, fails, end):
     group = CloudGroup.objects.create(name="gru")
@@ -164,15 +249,37 @@ def test_what_an_event_rule_did_not_judge_is_new_to_it_still(acme, monkeypatch):
     assert open_titles() == {"New"}
 
 
-def test_a_database_that_fails_is_no_fault_of_a_rule(acme, monkeypatch):
+def test_a_new_pattern_that_could_not_be_told_is_new_still(acme, monkeypatch):
+    Rule.objects.create(
+        name="New", kind="event", aggregation="new", level="error", comparison=">=",
+        thresholds={"error": 1}, window=5 * MINUTE,
+    )  # fmt: skip
+    evaluation.evaluate(NOW - MINUTE)
+
+    def wordless(*given):
+        raise OverflowError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(breaches, "_explain", wordless)
+        send(acme, NOW, events=[log(NOW, "error", "It is lost", "a")])
+        evaluation.evaluate(NOW + SECOND)
+        assert open_titles() == {"Rule cannot be judged"}
+    evaluation.evaluate(NOW + MINUTE)
+    assert open_titles() == {"New"}
+
+
+@pytest.mark.parametrize(
+    "error", [OperationalError("server closed the connection"), MemoryError()], ids=repr
+)
+def test_a_machine_that_fails_is_no_fault_of_a_rule(acme, monkeypatch, error):
     make_rule()
 
     def away(*given):
-        raise OperationalError("server closed the connection")
+        raise error
 
     monkeypatch.setattr(chronos, "measured", away)
     send(acme, NOW, cpu(95))
-    with pytest.raises(OperationalError):
+    with pytest.raises(type(error)):
         evaluation.evaluate(NOW + SECOND)
     assert not Alert.objects.exists()
 

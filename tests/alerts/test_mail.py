@@ -8,13 +8,14 @@ from io import BytesIO
 from urllib.parse import urlsplit
 
 import pytest
-from django.core import mail
+from django.core import mail, signing
+from django.db import connection, connections
 from django.utils import timezone
 from PIL import Image
 
 from accounts.access import Access
 from accounts.models import AuditEntry, Role
-from alerts.models import Alert, Incident, Notification, NotificationChannel
+from alerts.models import Alert, ChannelState, Incident, Notification, NotificationChannel
 from alerts.notifiers import Picture
 from alerts.notifiers.email import Email
 from alerts.rulebook import rules
@@ -24,7 +25,7 @@ from alerts.values.pictures import Curve
 from metrics import ingest
 from metrics.batch import Batch, Point, Report
 from metrics.stores.base import StoreUnavailable
-from sentinel_site.kit.tenancy import in_schema
+from sentinel_site.kit.tenancy import in_schema, public_path
 from tests.alerts.builders import MINUTE, NOON, make_message, make_rule, make_server
 from tests.alerts.test_breaches import read
 
@@ -202,6 +203,57 @@ def test_others_are_told_when_the_last_one_leaves_and_it_ends_when_it_is_on_agai
         rules.save_channel(Access(acme, Role.OWNER, alice), channel, timezone.now())
         alert.refresh_from_db()
         assert alert.resolved_at is not None
+
+
+def test_what_still_waits_for_it_goes_to_others_when_the_last_one_leaves(acme, channel, client):
+    read(make_rule(), make_server(), 90, NOON)
+    waiting = Notification.objects.get()
+    other = NotificationChannel.objects.create(
+        name="Slack", kind="slack", config={"url": "https://x.org"}
+    )
+    assert client.post(path_of(acme, channel)).status_code == 200
+    with in_schema(acme.schema_name):
+        told = Notification.objects.get(channel=other, incident=waiting.incident)
+        assert (told.transition, told.state) == (waiting.transition, Notification.State.WAITING)
+
+
+@pytest.mark.django_db(transaction=True)  # there are two of them
+def test_who_leaves_holds_nothing_that_a_worker_needs_for_its_first_message(acme, channel):
+    """A worker makes the channel's state, and needs the channel itself when it commits."""
+    said = unsubscribing.read(path_of(acme, channel).split("/")[2], timezone.now())
+    worker = connections.create_connection("default")
+    worker.set_schema(acme.schema_name)
+    table = ChannelState._meta.db_table
+    made = []
+
+    def make_it_first(execute, sql, *given):
+        if sql.startswith("INSERT") and table in sql and not made:
+            with worker.cursor() as cursor:
+                cursor.execute("SET lock_timeout = '1s'")
+                cursor.execute(
+                    f'INSERT INTO "{table}" (channel_id, failures, is_broken, bounce)'  # noqa: S608
+                    " VALUES (%s, 0, FALSE, '')",
+                    [channel.pk],
+                )
+            made.append(True)
+        return execute(sql, *given)
+
+    try:
+        with connection.execute_wrapper(make_it_first):
+            unsubscribing.leave(said, "ops@example.org", timezone.now())
+    finally:
+        worker.close()
+    assert made
+    with in_schema(acme.schema_name):
+        channel.refresh_from_db()
+        assert not channel.enabled
+
+
+def test_a_link_that_does_not_say_for_whom_it_is_is_too_old(acme, channel, client):
+    first = signing.dumps([acme.pk, channel.pk], salt="alerts.unsubscribe")
+    answer = client.get(public_path("unsubscribe", token=first))
+    assert answer.status_code == 410
+    assert "Use the link of a newer mail" in answer.content.decode()
 
 
 def test_a_link_shows_and_takes_off_those_alone_to_whom_its_mail_went(acme, channel, client):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from alerts.engines import evaluation, fleet
 from alerts.lifecycle import external, incidents
@@ -10,6 +12,7 @@ from alerts.lifecycle.external import Statement
 from alerts.models import Alert, Incident, Pending, Rule, Severity
 from clouds.models import Server
 from metrics import outages
+from metrics.models import Outage
 from sentinel_site.kit.listening import Run
 from tests.alerts.builders import MINUTE, SECOND, make_rule
 from tests.alerts.test_evaluation import NOW, cpu, log, point
@@ -200,6 +203,31 @@ def test_what_lasts_long_does_not_begin_anew_with_each_outage(acme, rules):
     external.expire(ends, back)
     assert not is_open()
     assert external.next_expiry(ends, None) is None
+
+
+def test_any_number_of_outages_costs_no_more_than_their_time(acme, rules):
+    external.accept([heard_from_elsewhere(24 * 60 * MINUTE)], NOW)
+    Outage.objects.bulk_create(
+        Outage(since=NOW + 80 * number * SECOND, until=NOW + (80 * number + 30) * SECOND)
+        for number in range(1000)
+    )
+    day = NOW + 24 * 60 * MINUTE
+    ends = day + 1000 * 30 * SECOND
+    assert external.next_expiry(day, None) == ends
+    evaluation.evaluate(ends - SECOND)
+    assert is_open()
+    evaluation.evaluate(ends)
+    assert not is_open()
+
+
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(1, 20))), st.integers(0, 90))
+def test_a_minute_in_which_nobody_listened_is_lost_once(spans, start):
+    lost = {minute for since, lasts in spans for minute in range(since, since + lasts)}
+    given = [
+        (NOW + since * MINUTE, NOW + (since + lasts) * MINUTE) for since, lasts in sorted(spans)
+    ]
+    expected = len([minute for minute in lost if minute >= start]) * MINUTE
+    assert outages.Lost(given).since(NOW + start * MINUTE) == expected
 
 
 def test_an_outage_at_the_very_end_leaves_time_to_repeat_it(acme, rules):

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -124,6 +125,14 @@ def test_a_search_that_takes_too_long_says_what_to_do(acme, logged, monkeypatch)
         events.search(acme.pk, Matcher())
     with pytest.raises(TooMuchToSearch):
         events.sorts(acme.pk, Matcher(), 10)
+
+
+def test_a_search_leaves_the_callers_transaction_with_its_own_limit(acme, logged):
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL statement_timeout = '7s'")
+        assert events.search(acme.pk, Matcher()).events
+        cursor.execute("SHOW statement_timeout")
+        assert cursor.fetchone() == ("7s",)
 
 
 def test_events_per_hour_count_each_level_and_leave_no_hour_out(acme):
