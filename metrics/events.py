@@ -228,9 +228,8 @@ def _in_time(tenant_id: int, within: str) -> Iterator[Any]:
     """
     try:
         with isolation.only(tenant_id) as database:
-            database.execute("SELECT current_setting('statement_timeout')")
-            before = database.fetchone()[0]
             database.execute(_LIMIT, [within])
+            before = database.fetchone()[0]
             yield database
             database.execute(_LIMIT, [before])
     except OperationalError as error:
@@ -239,7 +238,11 @@ def _in_time(tenant_id: int, within: str) -> Iterator[Any]:
         raise
 
 
-_LIMIT = "SELECT set_config('statement_timeout', %s, true)"
+#: Sets the limit of this transaction, and answers what it was.
+_LIMIT = (
+    "SELECT was.said, set_config('statement_timeout', %s, true)"
+    " FROM (SELECT current_setting('statement_timeout') AS said OFFSET 0) AS was"
+)
 
 
 def per_hour(

@@ -155,10 +155,11 @@ def _ends(at: datetime, listening_since: datetime | None) -> dict[int, datetime]
     lost = outages.Lost(outages.between(min(repeated_at for _, repeated_at, _ in rows), at))
     ends: dict[int, datetime] = {}
     for pk, repeated_at, expires_at in rows:
-        ends[pk] = expires_at + lost.since(repeated_at)
-        if listening_since is not None:
-            anew = listening_since + min(expires_at - repeated_at, ANEW)
-            ends[pk] = max(ends[pk], anew)
+        if expires_at is not None:
+            ends[pk] = expires_at + lost.since(repeated_at)
+            if listening_since is not None:
+                anew = listening_since + min(expires_at - repeated_at, ANEW)
+                ends[pk] = max(ends[pk], anew)
     return ends
 
 

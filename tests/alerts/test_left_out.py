@@ -182,7 +182,7 @@ def test_of_a_rule_that_fails_the_log_has_one_line_an_evaluation(each, monkeypat
 def test_of_two_things_that_a_rule_looks_at_none_is_judged_without_the_other(
     acme, each, monkeypatch, what
 ):
-    make_rule(no_data="alert")
+    make_rule(no_data="alert", window=MINUTE)
 
     def broken(*given):
         raise LookupError
@@ -194,7 +194,7 @@ def test_of_two_things_that_a_rule_looks_at_none_is_judged_without_the_other(
     evaluation.evaluate(NOW + 10 * MINUTE + SECOND)
     assert open_titles() == {"Rule cannot be judged"}
     monkeypatch.undo()
-    evaluation.evaluate(NOW + 10 * MINUTE + 2 * SECOND)
+    evaluation.evaluate(NOW + 10 * MINUTE + 40 * SECOND)
     assert open_titles() == {"Busy", "No data: Busy"}
 
 
