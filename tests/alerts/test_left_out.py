@@ -264,7 +264,8 @@ def test_a_new_pattern_that_could_not_be_told_is_new_still(acme, monkeypatch):
         send(acme, NOW, events=[log(NOW, "error", "It is lost", "a")])
         evaluation.evaluate(NOW + SECOND)
         assert open_titles() == {"Rule cannot be judged"}
-    evaluation.evaluate(NOW + MINUTE)
+    send(acme, NOW + 10 * MINUTE, events=[log(NOW + 10 * MINUTE, "error", "It is lost", "b")])
+    evaluation.evaluate(NOW + 10 * MINUTE + SECOND)
     assert open_titles() == {"New"}
 
 
