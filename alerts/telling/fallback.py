@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 
 from django.db import transaction
 
@@ -67,30 +68,29 @@ def other_than(channel: NotificationChannel) -> NotificationChannel | None:
 
 
 def _copy(rows: Sequence[Notification], other: NotificationChannel, at: datetime) -> None:
-    """The same transitions to another channel, unless it was told of them itself."""
-    made = bulk.insert(
-        Notification,
-        [
-            {
-                "incident_id": row.incident_id,
-                "channel_id": other.pk,
-                "transition": row.transition,
-                "severity": row.severity,
-                "key": uuid.uuid4(),
-                "state": Notification.State.WAITING.value,
-                "created_at": at,
-                "due_at": at,
-                "attempts": 0,
-                "error": "",
-                "reference": "",
-            }
-            for row in rows
-        ],
-        "ON CONFLICT DO NOTHING",
-    )
-    if made is not None:
+    """The same transitions to another channel, unless it was told of them itself.
+
+    What was held back for a time is so still.
+    """
+    copies: list[dict[str, Any]] = [
+        {
+            "incident_id": row.incident_id,
+            "channel_id": other.pk,
+            "transition": row.transition,
+            "severity": row.severity,
+            "key": uuid.uuid4(),
+            "state": Notification.State.WAITING.value,
+            "created_at": at,
+            "due_at": at if row.attempts else max(at, row.due_at),
+            "attempts": 0,
+            "error": "",
+            "reference": "",
+        }
+        for row in rows
+    ]
+    if bulk.insert(Notification, copies, "ON CONFLICT DO NOTHING") is not None:
         schema = current_schema()
-        wake(schema, at)
+        wake(schema, min(copy["due_at"] for copy in copies))
         transaction.on_commit(partial(dispatch.hand_over, schema))
 
 

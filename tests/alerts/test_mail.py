@@ -217,6 +217,20 @@ def test_what_still_waits_for_it_goes_to_others_when_the_last_one_leaves(acme, c
         assert (told.transition, told.state) == (waiting.transition, Notification.State.WAITING)
 
 
+def test_what_was_held_back_is_so_still_when_it_goes_to_others(acme, channel, client):
+    now = timezone.now()
+    read(make_rule(), make_server(), 90, now)
+    other = NotificationChannel.objects.create(
+        name="Slack", kind="slack", config={"url": "https://x.org"}
+    )
+    Notification.objects.update(due_at=now + 30 * MINUTE)
+    held = Notification.objects.get()
+    assert client.post(path_of(acme, channel)).status_code == 200
+    with in_schema(acme.schema_name):
+        told = Notification.objects.get(channel=other, incident=held.incident)
+        assert told.due_at == held.due_at
+
+
 @pytest.mark.django_db(transaction=True)  # there are two of them
 def test_who_leaves_holds_nothing_that_a_worker_needs_for_its_first_message(acme, channel):
     """A worker makes the channel's state, and needs the channel itself when it commits."""
