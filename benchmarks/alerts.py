@@ -84,6 +84,11 @@ class Contender:
 
 
 def run() -> None:
+    # first, for PostgreSQL tidies up after the others for a while
+    opened, ended = map(
+        statistics.median,
+        zip(*[_of_one_evaluation() for _ in range(ROUNDS + 1)][1:], strict=True),
+    )
     with tempfile.TemporaryDirectory(prefix="sentinella-bench-") as folder:
         postgres = measuring.postgres()
         with contextlib.ExitStack() as stack:
@@ -104,10 +109,6 @@ def run() -> None:
             pairs = zip(*(rates[one.name][1:] for one in found), strict=True)
             ratio = statistics.median(a / b for a, b in pairs)
             print(f"alerts    ratio                         {ratio:8.1f} x")
-    opened, ended = map(
-        statistics.median,
-        zip(*[_of_one_evaluation() for _ in range(ROUNDS + 1)][1:], strict=True),
-    )
     print(f"alerts    of one evaluation             {opened:8.0f} alerts per CPU-second")
     print(f"alerts    that end at once              {ended:8.0f} alerts per CPU-second")
 

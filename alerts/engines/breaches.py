@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
 from math import isnan
 from typing import Any, NamedTuple
 
@@ -294,15 +295,18 @@ def _wait(case: _Case) -> dict[str, Any]:
 
 def _in_words(cases: Sequence[_Case], at: datetime, left_out: LeftOut) -> list[_Case]:
     """The cases with what is told of them; none of a rule of which one cannot be told."""
-    telling = [case for case in cases if case.judged.decision in _TOLD]
-    hosts = _hosts({case.reading.server for case in telling})
-    found = []
-    for case in cases:
-        if case.judged.decision not in _TOLD:
-            found.append(case)
-        elif case.rule.pk not in left_out.rules:
-            with left_out.around(case.rule):
-                found.append(_worded(case, hosts[case.reading.server], at))
+    hosts = _hosts({case.reading.server for case in cases if case.judged.decision in _TOLD})
+    found: list[_Case] = []
+    for _, of_rule in groupby(cases, key=lambda case: case.rule.pk):
+        some = list(of_rule)
+        if some[0].rule.pk not in left_out.rules:
+            with left_out.around(some[0].rule):
+                found += [
+                    _worded(case, hosts[case.reading.server], at)
+                    if case.judged.decision in _TOLD
+                    else case
+                    for case in some
+                ]
     return [case for case in found if case.rule.pk not in left_out.rules]
 
 
@@ -312,12 +316,15 @@ _TOLD = (Decision.OPENS, Decision.RAISED, Decision.LOWERED, Decision.RECOVERS)
 def _worded(case: _Case, host: str, at: datetime) -> _Case:
     rule, reading, breach = case.rule, case.reading, case.judged.breach
     if breach is None:
-        return case._replace(text=_why_it_is_over(rule, reading, host, at))
+        return _Case(
+            rule, case.name, reading, case.judged, _why_it_is_over(rule, reading, host, at)
+        )
     since = case.judged.state.since
     assert since is not None  # noqa: S101  narrows the type
     text = _explain(rule, reading, breach.limit, host, since, at)
     opens = case.judged.decision is Decision.OPENS
-    return case._replace(text=text, title=_title(rule, reading) if opens else "")
+    title = _title(rule, reading) if opens else ""
+    return _Case(rule, case.name, reading, case.judged, text, title)
 
 
 def _write(changes: _Changes, at: datetime) -> None:
